@@ -1,0 +1,123 @@
+//! The request body, read as the application asks for it.
+
+use crate::request::Request;
+use httpd_sys::*;
+use manifold::Answer;
+use std::ffi::{c_char, c_int};
+
+/// The body of one request.
+pub(crate) struct Body<'r> {
+    r: Request<'r>,
+    brigade: *mut apr_bucket_brigade,
+    ended: bool,
+    /// Why it could not be read, as the status the client should get.
+    refusal: Option<c_int>,
+}
+
+impl<'r> Body<'r> {
+    pub(crate) fn new(r: Request<'r>) -> Self {
+        Self {
+            r,
+            brigade: std::ptr::null_mut(),
+            ended: false,
+            refusal: None,
+        }
+    }
+
+    /// The status of a request whose body could not be read.
+    pub(crate) fn refusal(&self) -> Option<c_int> {
+        self.refusal
+    }
+
+    /// Reads from the client until there are `at_least` bytes or the body ends. The first read
+    /// has httpd send `100 Continue` to a client that waits for it.
+    pub(crate) fn read(&mut self, at_least: usize, at_most: usize) -> Answer {
+        let mut bytes = Vec::new();
+        while !self.ended
+            && (bytes.len() < at_least || at_least == 0 && bytes.is_empty() && at_most > 0)
+        {
+            if let Err(status) = self.read_some(&mut bytes, at_most) {
+                self.refusal = Some(status);
+                self.r.close_connection();
+            }
+            if self.refusal.is_some() {
+                return Answer::Failed;
+            }
+        }
+        Answer::Body {
+            bytes,
+            last: self.ended,
+        }
+    }
+
+    /// Reads once, and appends what came.
+    fn read_some(&mut self, bytes: &mut Vec<u8>, at_most: usize) -> Result<(), c_int> {
+        let r = self.r;
+        if self.brigade.is_null() {
+            // SAFETY: pool and allocator live at least as long as the request.
+            self.brigade = unsafe { apr_brigade_create(r.pool(), r.connection().bucket_alloc) };
+        }
+        let wanted = i64::try_from(at_most - bytes.len()).unwrap_or(i64::MAX);
+        let (filters, brigade) = (r.record().input_filters, self.brigade);
+        // SAFETY: the request's filters and our empty brigade are live.
+        let status =
+            unsafe { ap_get_brigade(filters, brigade, AP_MODE_READBYTES, APR_BLOCK_READ, wanted) };
+        if status != 0 {
+            return Err(client_status(status));
+        }
+        // SAFETY: the brigade is ours, and just filled.
+        let result = unsafe { copy(brigade, bytes) };
+        // SAFETY: see above.
+        unsafe { apr_brigade_cleanup(brigade.cast()) };
+        match result {
+            Ok(ended) => {
+                self.ended = ended;
+                Ok(())
+            }
+            Err(status) => Err(client_status(status)),
+        }
+    }
+}
+
+/// What a failed read means for the client.
+fn client_status(status: apr_status_t) -> c_int {
+    // SAFETY: it maps one number to another.
+    unsafe { ap_map_http_request_error(status, HTTP_BAD_REQUEST as c_int) }
+}
+
+/// Appends the data of a brigade, and says whether it ends the body.
+///
+/// # Safety
+///
+/// The brigade is live.
+unsafe fn copy(
+    brigade: *mut apr_bucket_brigade,
+    bytes: &mut Vec<u8>,
+) -> Result<bool, apr_status_t> {
+    // SAFETY: the caller's promise; a ring's buckets stay while it is walked, and a read gives
+    // data that stays until the bucket goes.
+    unsafe {
+        let sentinel = (&raw mut (*brigade).list).cast::<apr_bucket>();
+        let mut bucket = (*brigade).list.next;
+        while bucket != sentinel {
+            let kind = (*bucket).type_;
+            if kind == &raw const apr_bucket_type_eos {
+                return Ok(true);
+            }
+            if (*kind).is_metadata == APR_BUCKET_DATA {
+                let (mut data, mut length): (*const c_char, usize) = (std::ptr::null(), 0);
+                let read = (*kind).read.ok_or(APR_EGENERAL as apr_status_t)?;
+                let status = read(bucket, &raw mut data, &raw mut length, APR_BLOCK_READ);
+                if status != 0 {
+                    return Err(status);
+                }
+                if length > 0 {
+                    bytes.extend_from_slice(std::slice::from_raw_parts(data.cast(), length));
+                }
+            }
+            // Read after the bucket was: reading a bucket of unknown length splits it.
+            bucket = (*bucket).link.next;
+        }
+    }
+    Ok(false)
+}

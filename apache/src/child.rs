@@ -1,0 +1,261 @@
+//! A child process from its first to its last moment.
+//!
+//! `child_init` runs in the child, after the fork: it starts the log thread, Python, and the
+//! **keeper**, a thread that carries out what the hooks ask for. The hooks themselves only set a
+//! bit and wake it, because prefork calls them from a signal handler, on a thread that may be in
+//! the middle of one of our requests: there no lock may be taken and nothing allocated.
+//!
+//! | httpd says | the keeper does |
+//! |---|---|
+//! | `child_stopping`, graceful | nothing: requests under way and queued are served |
+//! | `child_stopping`, at once | fails every request that waits, so that httpd can join its threads |
+//! | pool cleanup (the threads are joined) | drains, runs `atexit`, ends the interpreters, within [`END_LIMIT`] |
+//!
+//! If a thread of ours is alive after that, the process ends by `_exit` as soon as httpd has
+//! written its logs: no destructor runs under a live thread.
+
+use crate::config::{self, OwnGil, ServerConfig};
+use crate::{boundary, log};
+use httpd_sys::*;
+use manifold::{Code, Gil, Left, Level, Runtime, Settings};
+use std::ffi::{c_int, c_void};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long applications and interpreters have to come to their end. httpd kills a child that has
+/// not gone after about nine seconds.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// Bits of [`Child::orders`].
+const STOP_AT_ONCE: u8 = 1;
+const LEAVE: u8 = 2;
+
+/// This child; set once, by `child_init`.
+static CHILD: OnceLock<Child> = OnceLock::new();
+
+/// Whether `exit` is to end the process without running any destructor.
+static LEAVE_BY_EXIT: AtomicBool = AtomicBool::new(false);
+
+pub(crate) struct Child {
+    runtime: Runtime,
+    orders: AtomicU8,
+    /// Wakes the keeper.
+    wake: OwnedFd,
+    /// The keeper has done what it was asked to do last.
+    done: OwnedFd,
+}
+
+/// The Python runtime of this child, if it has one.
+pub(crate) fn runtime() -> Option<&'static Runtime> {
+    CHILD.get().map(|child| &child.runtime)
+}
+
+pub(crate) unsafe extern "C" fn init(pool: *mut apr_pool_t, server: *mut server_rec) {
+    boundary::quiet(|| {
+        let log_thread = log::start();
+        // SAFETY: httpd passes the main server; children change no configuration.
+        let settings = settings(unsafe { config::server(server) });
+        let (Some(wake), Some(done)) = (event_descriptor(), event_descriptor()) else {
+            let text = format!(
+                "{}: no eventfd, so Python is not started: {}; raise the limit on open files (ulimit -n)",
+                Code::PythonNotStarted,
+                std::io::Error::last_os_error()
+            );
+            return log::server(Level::Error, &text);
+        };
+        let child = Child {
+            runtime: Runtime::start(settings),
+            orders: AtomicU8::new(0),
+            wake,
+            done,
+        };
+        let child = CHILD.get_or_init(|| child);
+        if let Err(error) =
+            manifold::spawn("mnf-keeper".to_owned(), move || keep(child, log_thread))
+        {
+            let text = format!(
+                "{}: no keeper thread, this child cannot stop cleanly: {error}",
+                Code::NotEnded
+            );
+            log::server(Level::Error, &text);
+            LEAVE_BY_EXIT.store(true, Ordering::SeqCst);
+            child.orders.store(LEAVE, Ordering::SeqCst);
+        }
+        // SAFETY: the function stays mapped; registered now, since it may be needed where nothing
+        // can be allocated.
+        unsafe { on_exit(exit_at_once, std::ptr::null_mut()) };
+        // SAFETY: httpd passes the child's pool; forked programs need not run the cleanup.
+        unsafe {
+            apr_pool_cleanup_register(
+                pool,
+                std::ptr::null(),
+                Some(leave),
+                Some(apr_pool_cleanup_null),
+            )
+        };
+    });
+}
+
+/// httpd tells the child to stop. Async-signal-safe.
+pub(crate) unsafe extern "C" fn stopping(_pool: *mut apr_pool_t, graceful: c_int) {
+    if let Some(child) = CHILD.get()
+        && graceful == 0
+    {
+        child.order(STOP_AT_ONCE);
+    }
+}
+
+/// httpd clears the child's pool: its threads are joined, and the process is about to exit.
+/// Async-signal-safe.
+unsafe extern "C" fn leave(_: *mut c_void) -> c_int {
+    let Some(child) = CHILD.get() else { return 0 };
+    if child.orders.load(Ordering::SeqCst) & LEAVE != 0 {
+        return 0;
+    }
+    child.order(LEAVE);
+    // A little longer than the keeper takes at most: it then says itself what is left.
+    let limit = END_LIMIT + Duration::from_secs(1);
+    let mut done = libc::pollfd {
+        fd: child.done.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let limit = c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX);
+    // SAFETY: one valid entry; an interrupted wait counts as a missed deadline.
+    if unsafe { libc::poll(&raw mut done, 1, limit) } != 1 {
+        LEAVE_BY_EXIT.store(true, Ordering::SeqCst);
+    }
+    0
+}
+
+impl Child {
+    /// Asks the keeper for something. Async-signal-safe.
+    fn order(&self, bit: u8) {
+        self.orders.fetch_or(bit, Ordering::SeqCst);
+        signal(&self.wake);
+    }
+}
+
+/// The keeper thread.
+fn keep(child: &'static Child, log_thread: Option<JoinHandle<()>>) {
+    loop {
+        wait(&child.wake);
+        let orders = child.orders.load(Ordering::SeqCst);
+        let deadline = Instant::now() + END_LIMIT;
+        if orders & STOP_AT_ONCE != 0 {
+            child.runtime.interrupt(deadline);
+        }
+        if orders & LEAVE != 0 {
+            if child.runtime.finish(deadline) == Left::Threads {
+                tracing::warn!(
+                    "{}: threads of applications are still running {} s after the end of this child was \
+                     due; it goes without them",
+                    Code::NotEnded,
+                    END_LIMIT.as_secs()
+                );
+                LEAVE_BY_EXIT.store(true, Ordering::SeqCst);
+            }
+            log::close();
+            if let Some(thread) = log_thread {
+                let _ = thread.join();
+            }
+            return signal(&child.done);
+        }
+    }
+}
+
+unsafe extern "C" {
+    /// glibc's `on_exit(3)`.
+    fn on_exit(function: unsafe extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int;
+}
+
+/// Runs first of all that `exit` runs, since it was registered last: the C library's and every
+/// other library's destructors are skipped.
+unsafe extern "C" fn exit_at_once(status: c_int, _: *mut c_void) {
+    if LEAVE_BY_EXIT.load(Ordering::SeqCst) {
+        // SAFETY: it ends the process; httpd's logs were written when its pools were cleared.
+        unsafe { libc::_exit(status) };
+    }
+}
+
+/// What the configuration and the MPM make of [`Settings`].
+fn settings(config: &ServerConfig) -> Settings {
+    let threads = usize::try_from(mpm(AP_MPMQ_MAX_THREADS))
+        .unwrap_or(1)
+        .max(1);
+    let defaults = Settings::default();
+    let gil = match config.own_gil.unwrap_or(OwnGil::Auto) {
+        OwnGil::Auto => defaults.gil,
+        OwnGil::On => {
+            if defaults.gil == Gil::Shared {
+                let text = format!(
+                    "{}: WSGIPerInterpreterGIL On has no effect: in Python {} standard modules crash under \
+                     a GIL of their own; use Python 3.13 or later",
+                    Code::SharedGil,
+                    manifold::PYTHON_VERSION
+                );
+                log::server(Level::Warning, &text);
+            }
+            defaults.gil
+        }
+        OwnGil::Off => Gil::Shared,
+    };
+    Settings {
+        python_home: config.python_home.clone(),
+        python_path: config.python_path.clone(),
+        gil,
+        interpreter_threads: config.interpreter_threads.unwrap_or(threads),
+        interpreter_limit: config
+            .interpreter_limit
+            .unwrap_or(defaults.interpreter_limit),
+        queue_limit: (threads * 2).max(defaults.queue_limit),
+        processes: mpm(AP_MPMQ_MAX_DAEMONS),
+        multithread: threads > 1,
+        multiprocess: mpm(AP_MPMQ_MAX_DAEMONS) > 1,
+        server_version: server_version(),
+    }
+}
+
+/// A property of the MPM; 0 where it does not know it.
+fn mpm(property: u32) -> c_int {
+    let mut value = 0;
+    // SAFETY: the MPM is loaded, and the place for the answer is ours.
+    let status = unsafe { ap_mpm_query(property as c_int, &raw mut value) };
+    if status == 0 { value } else { 0 }
+}
+
+fn server_version() -> (i32, i32, i32) {
+    let mut version = ap_version_t {
+        major: 0,
+        minor: 0,
+        patch: 0,
+        add_string: std::ptr::null(),
+    };
+    // SAFETY: it fills the structure it is given.
+    unsafe { ap_get_server_revision(&raw mut version) };
+    (version.major, version.minor, version.patch)
+}
+
+/// A descriptor that is readable once it was signalled, and that no forked program inherits.
+fn event_descriptor() -> Option<OwnedFd> {
+    // SAFETY: it takes numbers only.
+    let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    // SAFETY: the descriptor was just made, and is ours alone.
+    (descriptor >= 0).then(|| unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Async-signal-safe.
+fn signal(event: &OwnedFd) {
+    let one = 1_u64;
+    // SAFETY: eight bytes are read; a counter that is full is signalled already.
+    unsafe { libc::write(event.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+}
+
+fn wait(event: &OwnedFd) {
+    let mut count = 0_u64;
+    // SAFETY: eight bytes are written; no signal is delivered to the keeper.
+    unsafe { libc::read(event.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) };
+}

@@ -1,0 +1,226 @@
+//! The content handler: from a request to its application, and back.
+
+use crate::body::Body;
+use crate::config::{DirectoryConfig, GroupRule, HandlerScript};
+use crate::request::Request;
+use crate::response::{Responder, Sent};
+use crate::variables::{self, Variables};
+use crate::{boundary, child, log};
+use httpd_sys::*;
+use manifold::{Code, Conversation, Event, GroupName, Level, Refusal, Reply};
+use std::cell::Cell;
+use std::ffi::c_int;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Content handler hook.
+pub(crate) unsafe extern "C" fn handle(raw: *mut request_rec) -> c_int {
+    boundary::hook(|| {
+        // SAFETY: httpd calls the hook with a live request, on the thread that serves it.
+        let r = unsafe { Request::new(raw) };
+        // SAFETY: the record is of this type, and nobody changes it once requests are served.
+        let config = unsafe { &*r.configuration().cast::<DirectoryConfig>() };
+        match config.handler(r.text(r.record().handler)) {
+            Some(handler) => answer(r, config, handler),
+            None => DECLINED as c_int,
+        }
+    })
+}
+
+/// Answers a request by a handler script.
+fn answer(r: Request<'_>, config: &DirectoryConfig, handler: &HandlerScript) -> c_int {
+    if let Err(status) = check(r) {
+        return status;
+    }
+    let pass_authorization = handler
+        .pass_authorization
+        .or(config.pass_authorization)
+        .unwrap_or(false);
+    let variables = Variables::of(r, pass_authorization);
+
+    let process_group = handler
+        .process_group
+        .as_ref()
+        .or(config.process_group.as_ref());
+    let process_group =
+        process_group.map_or_else(GroupName::default, |rule| resolve(r, rule, &variables));
+    if !process_group.is_main() {
+        let refusal = Refusal::new(
+            Code::NoProcessGroup,
+            format!(
+                "process group '{process_group}' is asked for, and no daemon process of that name is \
+                 configured; leave process-group and WSGIProcessGroup out to run inside httpd"
+            ),
+        );
+        return refuse(r, &refusal);
+    }
+    let application_group = handler
+        .application_group
+        .as_ref()
+        .or(config.application_group.as_ref());
+    let application_group = resolve(
+        r,
+        application_group.unwrap_or(&GroupRule::Resource),
+        &variables,
+    );
+
+    let Some(runtime) = child::runtime() else {
+        return refuse(
+            r,
+            &Refusal::new(
+                Code::PythonNotStarted,
+                "Python does not run in this process",
+            ),
+        );
+    };
+    let nesting = Nesting::enter();
+    let patience = nesting.inner.then(|| timeout(r));
+    let conversation = runtime.dispatch(&application_group, patience, |job| {
+        variables.fill(job, handler);
+        job.script = Some(Arc::clone(&handler.script));
+    });
+    match conversation {
+        Ok(conversation) => serve(r, &conversation),
+        Err(refusal) => refuse(r, &refusal),
+    }
+}
+
+/// What has to be right before an application sees a request.
+fn check(r: Request<'_>) -> Result<(), c_int> {
+    let refused = |status: u32, text: &str| {
+        log::request(r, Level::Error, &format!("{}: {text}", Code::BodyRefused));
+        Err(status as c_int)
+    };
+    let record = r.record();
+    if record.used_path_info == AP_REQ_REJECT_PATH_INFO as c_int
+        && !r.text(record.path_info).is_empty()
+    {
+        log::request(
+            r,
+            Level::Error,
+            "AcceptPathInfo is off, and there is a path behind the script's",
+        );
+        return Err(HTTP_NOT_FOUND as c_int);
+    }
+    if let Some(coding) = r.header(c"Transfer-Encoding") {
+        if !coding.eq_ignore_ascii_case(b"chunked") {
+            return refused(
+                HTTP_NOT_IMPLEMENTED,
+                "only the transfer coding 'chunked' is known",
+            );
+        }
+        return refused(
+            HTTP_LENGTH_REQUIRED,
+            "the request body has no Content-Length (it is chunked)",
+        );
+    }
+    if let Some(length) = r.header(c"Content-Length") {
+        let length = std::str::from_utf8(length)
+            .ok()
+            .and_then(|digits| digits.parse::<i64>().ok());
+        let Some(length) = length.filter(|length| *length >= 0) else {
+            return refused(HTTP_BAD_REQUEST, "Content-Length is not a number");
+        };
+        // SAFETY: httpd keeps the request alive for the hook.
+        let limit = unsafe { ap_get_limit_req_body(r.raw()) };
+        if limit > 0 && length > limit {
+            return refused(
+                HTTP_REQUEST_ENTITY_TOO_LARGE,
+                "the request body is larger than LimitRequestBody",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The name of a group for this request.
+fn resolve(r: Request<'_>, rule: &GroupRule, variables: &Variables<'_>) -> GroupName {
+    match rule {
+        GroupRule::Fixed(name) => name.clone(),
+        GroupRule::Server => GroupName::new(&variables::server(r)),
+        GroupRule::Host => GroupName::new(&variables::host(r)),
+        GroupRule::Resource => {
+            GroupName::new(&[&variables::server(r)[..], b"|", variables.script_name()].concat())
+        }
+        GroupRule::Environment(name) => match variables::environment(r, name) {
+            // What a variable says is expanded once more, but not to another variable.
+            Some(value) => match GroupRule::parse(&value) {
+                GroupRule::Environment(_) => GroupName::new(&value),
+                rule => resolve(r, &rule, variables),
+            },
+            None => GroupName::new(&[b"%{ENV:", &name[..], b"}"].concat()),
+        },
+    }
+}
+
+/// Serves the conversation with the application until it has ended.
+fn serve(r: Request<'_>, conversation: &Conversation) -> c_int {
+    let mut body = Body::new(r);
+    let mut responder = Responder::new(r);
+    loop {
+        match conversation.next() {
+            Event::Reply(Reply::Ask { at_least, at_most }) => {
+                conversation.answer(body.read(at_least, at_most));
+            }
+            Event::Reply(Reply::Log(entry)) => log::request(r, entry.level, &entry.text),
+            Event::Reply(Reply::Response(part)) => match responder.send(part) {
+                Sent::More => {}
+                Sent::Ended(status) => return status,
+                // The body's trouble explains the application's: the client gets its status.
+                Sent::Failed(code) => return body.refusal().unwrap_or_else(|| fail(r, code)),
+            },
+            Event::Failed(refusal) => {
+                log::request(r, Level::Error, &refusal.to_string());
+                return responder.fail().unwrap_or_else(|| fail(r, refusal.code));
+            }
+        }
+    }
+}
+
+fn refuse(r: Request<'_>, refusal: &Refusal) -> c_int {
+    log::request(r, Level::Error, &refusal.to_string());
+    fail(r, refusal.code)
+}
+
+/// The status of a request that fails before anything was sent.
+fn fail(r: Request<'_>, code: Code) -> c_int {
+    let status = code.status();
+    if u32::from(status) == HTTP_SERVICE_UNAVAILABLE {
+        // SAFETY: the request's table is live, and both texts are literals.
+        unsafe {
+            apr_table_setn(
+                r.record().err_headers_out,
+                c"Retry-After".as_ptr(),
+                c"1".as_ptr(),
+            )
+        };
+    }
+    c_int::from(status)
+}
+
+/// httpd's `Timeout` for this server.
+fn timeout(r: Request<'_>) -> Duration {
+    Duration::from_micros(u64::try_from(r.server().timeout).unwrap_or(0))
+}
+
+/// Says whether this thread is inside another request of ours already: one whose output made it
+/// serve a sub-request.
+struct Nesting {
+    inner: bool,
+}
+
+thread_local!(static DEPTH: Cell<usize> = const { Cell::new(0) });
+
+impl Nesting {
+    fn enter() -> Self {
+        let depth = DEPTH.get();
+        DEPTH.set(depth + 1);
+        Self { inner: depth > 0 }
+    }
+}
+
+impl Drop for Nesting {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+    }
+}

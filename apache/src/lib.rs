@@ -1,0 +1,77 @@
+//! `libmod_manifold.so`: the module that httpd loads.
+//!
+//! It takes the place of mod_wsgi: the module record is `wsgi_module`, its source name
+//! `mod_wsgi.c` (so that `<IfModule>` matches in both spellings), and directives keep their names.
+//! The two are never loaded together; httpd skips the second record of a name.
+//!
+//! Everything here runs on httpd's threads and calls httpd; nothing calls Python. What needs
+//! Python is handed to the `manifold` library as an owned job.
+//!
+//! - `directives`, `config`: what the configuration says, and how sections merge.
+//! - `child`: a child process from its first to its last moment.
+//! - `handler`, `variables`, `body`, `response`: one request.
+//! - `boundary`, `log`, `request`: where C calls us, what we tell the operator, what httpd's
+//!   request record says.
+
+mod body;
+mod boundary;
+mod child;
+mod config;
+mod directives;
+mod handler;
+mod log;
+mod request;
+mod response;
+mod variables;
+
+use httpd_sys::{
+    APR_HOOK_MIDDLE, ModuleRecord, ap_add_version_component, ap_hook_child_init,
+    ap_hook_child_stopping, ap_hook_handler, ap_hook_post_config, apr_pool_t, module, server_rec,
+};
+use std::ffi::{CString, c_int};
+
+/// The record by which httpd finds this module.
+#[unsafe(no_mangle)]
+#[allow(
+    non_upper_case_globals,
+    reason = "LoadModule looks the record up by this name"
+)]
+pub static wsgi_module: ModuleRecord = ModuleRecord::new(
+    c"mod_wsgi.c",
+    module {
+        create_dir_config: Some(config::create_directory),
+        merge_dir_config: Some(config::merge_directory),
+        create_server_config: Some(config::create_server),
+        merge_server_config: None,
+        cmds: directives::TABLE.as_ptr(),
+        register_hooks: Some(register_hooks),
+        ..ModuleRecord::empty()
+    },
+);
+
+unsafe extern "C" fn register_hooks(_pool: *mut apr_pool_t) {
+    let (no_order, middle) = (std::ptr::null(), APR_HOOK_MIDDLE as c_int);
+    // SAFETY: httpd calls this while it loads modules; the functions stay mapped.
+    unsafe { ap_hook_post_config(Some(announce), no_order, no_order, middle) };
+    // SAFETY: see above.
+    unsafe { ap_hook_child_init(Some(child::init), no_order, no_order, middle) };
+    // SAFETY: see above.
+    unsafe { ap_hook_child_stopping(Some(child::stopping), no_order, no_order, middle) };
+    // SAFETY: see above.
+    unsafe { ap_hook_handler(Some(handler::handle), no_order, no_order, middle) };
+}
+
+/// Adds module and Python to the server's banner.
+unsafe extern "C" fn announce(
+    pool: *mut apr_pool_t,
+    _log: *mut apr_pool_t,
+    _temporary: *mut apr_pool_t,
+    _server: *mut server_rec,
+) -> c_int {
+    let python = manifold::PYTHON_VERSION;
+    let banner = format!("mod_manifold/{} Python/{python}", env!("CARGO_PKG_VERSION"));
+    let banner = CString::new(banner).expect("versions hold no NUL");
+    // SAFETY: httpd calls this hook with a live pool, and copies the text.
+    unsafe { ap_add_version_component(pool, banner.as_ptr()) };
+    0
+}

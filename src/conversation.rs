@@ -1,0 +1,94 @@
+//! The request thread's side of a request that was handed to an application group.
+#![forbid(unsafe_code)]
+
+use crate::exchange::{Next, RequestEnd};
+use crate::group::Group;
+use crate::{Answer, Code, Refusal, Reply};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a job may lie in the queue before the group is asked for one more thread. A thread
+/// that serves short requests takes hundreds of jobs in that time; one that is blocked takes none.
+const PATIENCE: Duration = Duration::from_millis(2);
+
+/// A request that an application group has taken. Dropping it tells the application that nobody
+/// listens any more.
+#[derive(Debug)]
+pub struct Conversation {
+    end: RequestEnd,
+    group: Arc<Group>,
+    /// When a job that no thread has taken fails; for requests nested in another one.
+    give_up: Option<Instant>,
+}
+
+/// What comes next in a conversation.
+#[derive(Debug)]
+pub enum Event {
+    /// The application says something.
+    Reply(Reply),
+    /// The request cannot be answered by the application any more.
+    Failed(Refusal),
+}
+
+impl Conversation {
+    pub(crate) fn new(end: RequestEnd, group: Arc<Group>, patience: Option<Duration>) -> Self {
+        let give_up = patience.map(|patience| Instant::now() + patience);
+        Self {
+            end,
+            group,
+            give_up,
+        }
+    }
+
+    /// Waits for what comes next.
+    pub fn next(&self) -> Event {
+        loop {
+            let timeout = (!self.end.started()).then_some(PATIENCE);
+            match self.end.next(timeout) {
+                Next::Reply(reply) => return Event::Reply(reply),
+                Next::Timeout if self.end.started() => {}
+                Next::Timeout => {
+                    if self
+                        .give_up
+                        .is_some_and(|deadline| Instant::now() >= deadline)
+                    {
+                        return Event::Failed(self.nested_too_long());
+                    }
+                    self.group.grow();
+                }
+                Next::Lost => {
+                    return Event::Failed(Refusal::new(
+                        Code::Panic,
+                        format!(
+                            "the request was lost in application group '{}'",
+                            self.group.name()
+                        ),
+                    ));
+                }
+                Next::Interrupted => {
+                    return Event::Failed(Refusal::new(
+                        Code::Stopping,
+                        "the process stops before the application has answered",
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Answers [`Reply::Ask`].
+    pub fn answer(&self, answer: Answer) {
+        self.end.answer(answer);
+    }
+
+    fn nested_too_long(&self) -> Refusal {
+        Refusal::new(
+            Code::NestedTooLong,
+            format!(
+                "no thread of application group '{}' became free for this request, which the \
+                 output of another one waits for; raise WSGIInterpreterThreads, or give the inner \
+                 request an application group of its own",
+                self.group.name()
+            ),
+        )
+    }
+}

@@ -1,0 +1,91 @@
+//! The conditions an operator can meet, each with a stable code.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+/// A condition that reaches the error log, printed as `MNF` and its number. A number is never
+/// given to another condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Code {
+    /// CPython could not be started in this child; every request for it fails.
+    PythonNotStarted = 1,
+    /// An interpreter could not be made.
+    InterpreterNotMade = 2,
+    /// The request is for a process group, and there is none of that name.
+    NoProcessGroup = 3,
+    /// A script could not be read or compiled.
+    ScriptNotCompiled = 4,
+    /// A script raised while it was loaded.
+    ScriptNotExecuted = 5,
+    /// A script has no attribute of the name that should answer requests.
+    NoCallable = 6,
+    /// The application raised, or broke the rules of PEP 3333.
+    ApplicationRaised = 7,
+    /// The queue of the application group is full.
+    QueueFull = 8,
+    /// A request made by the output of another one on the same thread got no interpreter thread.
+    NestedTooLong = 9,
+    /// The process has as many interpreters as it may.
+    InterpreterLimit = 10,
+    /// The child stops, and the request with it.
+    Stopping = 11,
+    /// A panic: a defect of this module.
+    Panic = 12,
+    /// The request body cannot be accepted.
+    BodyRefused = 13,
+    /// The callback that httpd made into this module failed.
+    Internal = 14,
+    /// An interpreter could not be ended in time; the process leaves without it.
+    NotEnded = 15,
+    /// This Python, or this configuration, gives interpreters a shared GIL.
+    SharedGil = 16,
+    /// Log lines were dropped because the log could not keep up.
+    LogDropped = 17,
+    /// A directory could not be added to `sys.path`.
+    PathNotAdded = 18,
+    /// The response is shorter than its Content-Length says.
+    ResponseShort = 19,
+}
+
+impl Code {
+    /// The HTTP status of a request that fails with this.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::QueueFull | Self::InterpreterLimit | Self::Stopping => 503,
+            _ => 500,
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MNF{:04}", *self as u16)
+    }
+}
+
+/// Why a request was not taken. Displayed, it is one line for the error log that names the cure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which condition.
+    pub code: Code,
+    detail: String,
+}
+
+impl Refusal {
+    /// A refusal; `detail` says what was met, where, and what to do.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.detail)
+    }
+}
+
+impl std::error::Error for Refusal {}

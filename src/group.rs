@@ -1,0 +1,485 @@
+//! An application group: its queue, its interpreter, and the threads that serve both.
+
+use crate::exchange::ApplicationEnd;
+use crate::interp::{Interpreter, ThreadState, ending, startup};
+use crate::spawn::spawn;
+use crate::wsgi::{self, Residents};
+use crate::{Code, Gil, Outcome, Refusal, Settings};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+/// How long a thread beyond the first may have nothing to do before it goes.
+const IDLE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The name of an application group. The empty name, written `%{GLOBAL}`, is the main interpreter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupName(Arc<[u8]>);
+
+impl GroupName {
+    /// The group of this name.
+    pub fn new(name: &[u8]) -> Self {
+        Self(name.into())
+    }
+
+    /// Whether this is `%{GLOBAL}`, the main interpreter.
+    pub fn is_main(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The name as it was configured.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for GroupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_main() {
+            return f.write_str("%{GLOBAL}");
+        }
+        write!(f, "{}", String::from_utf8_lossy(&self.0))
+    }
+}
+
+/// What all groups of a process share. Nothing in it is locked while anybody waits.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    settings: Settings,
+    /// Every sub-interpreter is gone, so CPython may be finalised.
+    may_finalize: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            may_finalize: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn may_finalize(&self, may: bool) {
+        self.may_finalize.store(may, Ordering::Release);
+    }
+}
+
+/// An application group of this process.
+pub(crate) struct Group {
+    name: GroupName,
+    shared: Arc<Shared>,
+    /// Where jobs go; `None` once the group is closed. Threads serve what is left, then end.
+    queue: RwLock<Option<Sender<ApplicationEnd>>>,
+    jobs: Receiver<ApplicationEnd>,
+    /// The interpreter is there or under way; spares the lock below.
+    warm: AtomicBool,
+    crew: Mutex<Crew>,
+    crew_changed: Condvar,
+}
+
+/// The group's interpreter and how many threads serve it.
+#[derive(Default)]
+struct Crew {
+    phase: Phase,
+    replica: Option<Arc<Replica>>,
+    threads: usize,
+    /// When the interpreter has to be at its end, once the group is closed.
+    deadline: Option<Instant>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// There is no interpreter; the first job makes one.
+    #[default]
+    Cold,
+    /// The owner thread makes it.
+    Starting,
+    /// Jobs are served.
+    Serving,
+    /// CPython could not be started, and nothing will be served.
+    Refusing(Refusal),
+    /// The owner thread has ended.
+    Ended(End),
+}
+
+/// What an interpreter's end left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum End {
+    /// Nothing.
+    Gone,
+    /// The interpreter, which this CPython cannot end; no thread has anything to do in it.
+    Parked,
+    /// Threads, which may run at any moment.
+    Alive,
+}
+
+/// An interpreter that serves a group.
+struct Replica {
+    interpreter: Arc<Interpreter>,
+    residents: Residents,
+}
+
+impl Group {
+    /// A group whose interpreter is made when its first job comes.
+    pub(crate) fn new(name: GroupName, shared: &Arc<Shared>) -> Arc<Self> {
+        let (sender, jobs) = bounded(shared.settings.queue_limit);
+        Arc::new(Self {
+            name,
+            shared: Arc::clone(shared),
+            queue: RwLock::new(Some(sender)),
+            jobs,
+            warm: AtomicBool::new(false),
+            crew: Mutex::default(),
+            crew_changed: Condvar::new(),
+        })
+    }
+
+    /// The group of the main interpreter. Its owner thread starts CPython; this waits for it.
+    pub(crate) fn start_main(shared: &Arc<Shared>) -> Arc<Self> {
+        let group = Self::new(GroupName::default(), shared);
+        group.start();
+        let mut crew = group.crew();
+        while crew.phase == Phase::Starting {
+            crew = group.wait(crew);
+        }
+        drop(crew);
+        group
+    }
+
+    pub(crate) fn name(&self) -> &GroupName {
+        &self.name
+    }
+
+    /// Queues a job.
+    ///
+    /// # Errors
+    ///
+    /// The group is closed, or its queue is full.
+    pub(crate) fn submit(self: &Arc<Self>, job: ApplicationEnd) -> Result<(), Refusal> {
+        let refused = |code, detail: String| Err(Refusal::new(code, detail));
+        {
+            let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(sender) = &*queue else {
+                return refused(
+                    Code::Stopping,
+                    "the process stops and takes no more requests".into(),
+                );
+            };
+            match sender.try_send(job) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => {
+                    return refused(
+                        Code::QueueFull,
+                        format!(
+                            "{} requests wait for application group '{}' already",
+                            self.shared.settings.queue_limit, self.name
+                        ),
+                    );
+                }
+                Err(TrySendError::Disconnected(_)) => unreachable!("the group keeps a receiver"),
+            }
+        }
+        if !self.warm.load(Ordering::Acquire) {
+            self.start();
+        }
+        Ok(())
+    }
+
+    /// Adds a thread, for jobs that wait while every thread is busy or blocked.
+    pub(crate) fn grow(self: &Arc<Self>) {
+        if self.jobs.is_empty() {
+            return;
+        }
+        let mut crew = self.crew();
+        let Some(replica) = crew.replica.clone() else {
+            return;
+        };
+        if crew.phase != Phase::Serving || crew.threads >= self.shared.settings.interpreter_threads
+        {
+            return;
+        }
+        let group = Arc::clone(self);
+        let number = crew.threads;
+        match spawn(format!("mnf-{number}-{}", self.name), move || {
+            group.help(replica)
+        }) {
+            Ok(_) => crew.threads += 1,
+            Err(error) => {
+                tracing::warn!(group = %self.name, "no thread more than {number}: {error}")
+            }
+        }
+    }
+
+    /// Takes no more jobs; those queued are still served. The interpreter is then brought to its
+    /// end, until `deadline` at the latest.
+    pub(crate) fn close(&self, deadline: Instant) {
+        let mut crew = self.crew();
+        crew.deadline.get_or_insert(deadline);
+        if crew.phase == Phase::Cold {
+            crew.phase = Phase::Ended(End::Gone);
+        }
+        drop(crew);
+        self.queue
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+
+    /// Throws away the jobs that no thread has taken.
+    pub(crate) fn discard(&self) {
+        while self.jobs.try_recv().is_ok() {}
+    }
+
+    /// Waits for the owner thread to end, until the deadline, and says what is left.
+    pub(crate) fn wait_for_end(&self, deadline: Instant) -> End {
+        let mut crew = self.crew();
+        loop {
+            match crew.phase {
+                Phase::Ended(end) => return end,
+                Phase::Refusing(_) => return End::Gone,
+                Phase::Cold | Phase::Starting | Phase::Serving => {}
+            }
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                return End::Alive;
+            };
+            let (waited, _) = self
+                .crew_changed
+                .wait_timeout(crew, left)
+                .unwrap_or_else(PoisonError::into_inner);
+            crew = waited;
+        }
+    }
+
+    /// Why CPython could not be started; for the main group, once it is made.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        match &self.crew().phase {
+            Phase::Refusing(refusal) => Some(refusal.clone()),
+            _ => None,
+        }
+    }
+
+    /// Starts the owner thread, unless there is one.
+    fn start(self: &Arc<Self>) {
+        let mut crew = self.crew();
+        if crew.phase != Phase::Cold {
+            return;
+        }
+        crew.phase = Phase::Starting;
+        self.warm.store(true, Ordering::Release);
+        drop(crew);
+        let group = Arc::clone(self);
+        if let Err(error) = spawn(format!("mnf-0-{}", self.name), move || group.own()) {
+            self.not_made(format!("no thread could be started for it: {error}"));
+        }
+    }
+
+    /// The owner thread: makes the interpreter, serves jobs, and ends what it made.
+    fn own(self: Arc<Self>) {
+        let made = catch_unwind(AssertUnwindSafe(|| self.make()))
+            .unwrap_or_else(|_| Err("a panic".into()));
+        let (replica, mut state) = match made {
+            Ok(made) => made,
+            Err(reason) => return self.not_made(reason),
+        };
+        {
+            let mut crew = self.crew();
+            crew.phase = Phase::Serving;
+            crew.replica = Some(Arc::clone(&replica));
+            crew.threads = 1;
+        }
+        self.crew_changed.notify_all();
+        self.serve(&replica, &mut state, None);
+        let end = self.retire(replica, state);
+        self.crew().phase = Phase::Ended(end);
+        self.crew_changed.notify_all();
+    }
+
+    /// A further thread: serves jobs until it has had none for a while.
+    fn help(&self, replica: Arc<Replica>) {
+        match replica.interpreter.thread_state() {
+            Some(mut state) => self.serve(&replica, &mut state, Some(IDLE_LIMIT)),
+            None => tracing::warn!(group = %self.name, "no memory for one more thread state"),
+        }
+        // Before this thread is counted out: the owner then expects to be the only one.
+        drop(replica);
+        self.crew().threads -= 1;
+        self.crew_changed.notify_all();
+    }
+
+    fn make(&self) -> Result<(Arc<Replica>, ThreadState), String> {
+        let settings = &self.shared.settings;
+        let (mut state, gil) = if self.name.is_main() {
+            (startup::start_python(settings)?, Gil::Own)
+        } else {
+            (startup::make_subinterpreter(settings.gil)?, settings.gil)
+        };
+        let interpreter = Arc::new(Interpreter::of(&state, gil));
+        let residents = match state.attach(|py| Residents::new(py, &self.name, settings)) {
+            Ok(residents) => residents,
+            Err(reason) => {
+                // Not ended: a half-made interpreter is no place to run anything.
+                state.abandon();
+                return Err(reason);
+            }
+        };
+        tracing::info!(
+            "application group '{}': {} interpreter {}, {}",
+            self.name,
+            if self.name.is_main() { "main" } else { "sub-" }.trim_end_matches('-'),
+            interpreter.id(),
+            match interpreter.gil() {
+                Gil::Own => "own GIL",
+                Gil::Shared => "shared GIL",
+            }
+        );
+        Ok((
+            Arc::new(Replica {
+                interpreter,
+                residents,
+            }),
+            state,
+        ))
+    }
+
+    /// The interpreter could not be made: those who wait are told, and the next job tries again.
+    /// Without a main interpreter there is nothing to try again.
+    fn not_made(&self, reason: String) {
+        let refusal = if self.name.is_main() {
+            let home = match &self.shared.settings.python_home {
+                Some(home) => format!("WSGIPythonHome '{}'", home.display()),
+                None => "no WSGIPythonHome".to_owned(),
+            };
+            Refusal::new(
+                Code::PythonNotStarted,
+                format!(
+                    "Python {} could not be started with {home}: {reason}; WSGIPythonHome must \
+                     name the prefix of a Python {0}, or a virtual environment made by one, that \
+                     the User of httpd's children may read",
+                    cpython_sys::VERSION_TEXT
+                ),
+            )
+        } else {
+            Refusal::new(
+                Code::InterpreterNotMade,
+                format!(
+                    "the interpreter of application group '{}' could not be made: {reason}",
+                    self.name
+                ),
+            )
+        };
+        tracing::error!(critical = self.name.is_main(), "{refusal}");
+        let mut crew = self.crew();
+        crew.phase = match (self.name.is_main(), crew.deadline) {
+            (true, _) => Phase::Refusing(refusal.clone()),
+            (false, Some(_)) => Phase::Ended(End::Gone),
+            (false, None) => Phase::Cold,
+        };
+        self.warm.store(false, Ordering::Release);
+        drop(crew);
+        self.crew_changed.notify_all();
+        while let Ok(job) = self.jobs.try_recv() {
+            job.link().end(Outcome::Failed(refusal.code));
+        }
+    }
+
+    /// Serves jobs until the group is closed and none are left, or until `idle_limit` has passed
+    /// without one.
+    fn serve(&self, replica: &Replica, state: &mut ThreadState, idle_limit: Option<Duration>) {
+        loop {
+            let job = match idle_limit {
+                None => self.jobs.recv().map_err(RecvTimeoutError::from),
+                Some(limit) => self.jobs.recv_timeout(limit),
+            };
+            let Ok(job) = job else { return };
+            if job.link().request_gone() {
+                continue;
+            }
+            job.link().start();
+            let served = catch_unwind(AssertUnwindSafe(|| {
+                state.attach(|py| wsgi::serve(py, &replica.residents, &job))
+            }));
+            match served {
+                // Detached: whoever needs the GIL has it while this wakes the request thread. A
+                // request end that has let go does not want to know.
+                Ok(last) => drop(job.link().respond(last)),
+                Err(_) => tracing::error!(
+                    "{}: a panic while a request was served in application group '{}'; the panic's \
+                     own line says where. Please report it.",
+                    Code::Panic,
+                    self.name
+                ),
+            }
+        }
+    }
+
+    /// Ends the interpreter on its owner thread, in the time there is.
+    fn retire(&self, replica: Arc<Replica>, mut state: ThreadState) -> End {
+        let deadline = self.wait_for_helpers();
+        let interpreter = Arc::clone(&replica.interpreter);
+        let Ok(replica) = Arc::try_unwrap(replica) else {
+            tracing::debug!(group = %self.name, "its threads did not end in time");
+            state.abandon();
+            return End::Alive;
+        };
+        let functions = state.attach(|py| replica.residents.release(py));
+        let name = self.name.to_string();
+        let alone = ending::wind_up(&name, &interpreter, &mut state, functions, deadline);
+        if !alone {
+            state.abandon();
+            return End::Alive;
+        }
+        let gone = if !self.name.is_main() {
+            ending::end(state)
+        } else if self.shared.may_finalize.load(Ordering::Acquire) {
+            // SAFETY: this thread started CPython, no sub-interpreter is left, and no other thread
+            // has a state in the main one.
+            unsafe { state.finalize() }
+        } else {
+            state.abandon();
+            false
+        };
+        if gone { End::Gone } else { End::Parked }
+    }
+
+    /// Waits for the other threads of the interpreter to end, until the deadline, which it returns.
+    fn wait_for_helpers(&self) -> Instant {
+        let mut crew = self.crew();
+        crew.replica = None;
+        let deadline = crew.deadline.unwrap_or_else(Instant::now);
+        while crew.threads > 1 {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                break;
+            };
+            let (waited, _) = self
+                .crew_changed
+                .wait_timeout(crew, left)
+                .unwrap_or_else(PoisonError::into_inner);
+            crew = waited;
+        }
+        deadline
+    }
+
+    fn crew(&self) -> MutexGuard<'_, Crew> {
+        self.crew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, crew: MutexGuard<'a, Crew>) -> MutexGuard<'a, Crew> {
+        self.crew_changed
+            .wait(crew)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,72 @@
+//! How an interpreter is brought to its end within a bound, whatever its applications left behind.
+
+use super::exception::Exception;
+use super::{Attached, Interpreter, Kept, Object, ThreadState};
+use crate::spawn::spawn;
+use cpython_sys::CAN_END_INTERPRETERS;
+use crossbeam_channel::{RecvTimeoutError, bounded};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The two functions of the bootstrap module that an end needs.
+pub(crate) struct ExitFunctions {
+    /// Waits for the threads that applications made and did not mark as daemons.
+    pub(crate) join_threads: Kept,
+    /// Calls what was registered with `atexit`.
+    pub(crate) run_exit_callbacks: Kept,
+}
+
+/// Waits, until the deadline, for the threads that applications made; then calls what they
+/// registered with `atexit`. Returns whether no thread is left but this one.
+///
+/// The waiting happens on a thread of its own: a thread that never ends would otherwise keep the
+/// `atexit` callbacks from being called at all.
+pub(crate) fn wind_up(
+    name: &str,
+    interpreter: &Arc<Interpreter>,
+    state: &mut ThreadState,
+    functions: ExitFunctions,
+    deadline: Instant,
+) -> bool {
+    let ExitFunctions {
+        join_threads,
+        run_exit_callbacks,
+    } = functions;
+    let (ended, joined) = bounded::<()>(1);
+    let joiner = Arc::clone(interpreter);
+    let started = spawn(format!("mnf-join-{name}"), move || {
+        if let Some(mut state) = joiner.thread_state() {
+            state.attach(|py| call(py, join_threads));
+        }
+        drop(ended);
+    });
+    let joined =
+        started.is_ok() && joined.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected);
+    state.attach(|py| {
+        call(py, run_exit_callbacks);
+        joined && interpreter.thread_states(py) == 1
+    })
+}
+
+/// Ends a sub-interpreter in which `state` is the only one left, where this CPython can, and says
+/// whether it is gone.
+pub(crate) fn end(state: ThreadState) -> bool {
+    if CAN_END_INTERPRETERS {
+        // SAFETY: the caller is the owner thread, and no other state is left.
+        unsafe { state.end_interpreter() };
+        return true;
+    }
+    state.abandon();
+    false
+}
+
+fn call(py: Attached<'_>, function: Kept) {
+    let function: Object<'_> = function.release(py);
+    if let Err(raised) = function.call([]) {
+        let exception = Exception::take(py, raised);
+        tracing::warn!(
+            "at the end of an interpreter: {}",
+            exception.traceback().trim_end()
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! One interpreter, and the thread states by which threads attach to it.
+
+use super::Attached;
+use crate::Gil;
+use cpython_sys::*;
+use std::ptr::NonNull;
+
+/// An interpreter: the main one, or a sub-interpreter (PEP 734).
+#[derive(Debug)]
+pub(crate) struct Interpreter {
+    raw: NonNull<PyInterpreterState>,
+    gil: Gil,
+}
+
+// SAFETY: the pointer is only given to functions that any thread may call while the interpreter
+// lives: PyThreadState_New takes CPython's own lock, the others demand an attached thread.
+unsafe impl Send for Interpreter {}
+// SAFETY: see above.
+unsafe impl Sync for Interpreter {}
+
+impl Interpreter {
+    /// The interpreter that `state` is a thread of.
+    pub(crate) fn of(state: &ThreadState, gil: Gil) -> Self {
+        // SAFETY: the state is live; its interpreter is set for its whole life and never null.
+        let raw =
+            unsafe { NonNull::new_unchecked(PyThreadState_GetInterpreter(state.raw.as_ptr())) };
+        Self { raw, gil }
+    }
+
+    pub(crate) fn gil(&self) -> Gil {
+        self.gil
+    }
+
+    /// The number by which CPython's own tools call it.
+    pub(crate) fn id(&self) -> i64 {
+        // SAFETY: the interpreter lives as long as its owner thread, which outlives this.
+        unsafe { PyInterpreterState_GetID(self.raw.as_ptr()) }
+    }
+
+    /// A state for the current thread, or `None` where there is no memory for one.
+    pub(crate) fn thread_state(&self) -> Option<ThreadState> {
+        // SAFETY: the interpreter lives: its owner waits for its other threads before it ends it.
+        NonNull::new(unsafe { PyThreadState_New(self.raw.as_ptr()) }).map(|raw| ThreadState { raw })
+    }
+
+    /// How many threads have a state in this interpreter, ours and those its applications made.
+    pub(crate) fn thread_states(&self, _py: Attached<'_>) -> usize {
+        // SAFETY: attached, so no thread of this interpreter ends its state meanwhile.
+        let mut state = unsafe { PyInterpreterState_ThreadHead(self.raw.as_ptr()) };
+        let mut count = 0;
+        while !state.is_null() {
+            count += 1;
+            // SAFETY: see above.
+            state = unsafe { PyThreadState_Next(state) };
+        }
+        count
+    }
+}
+
+/// What makes a thread one of an interpreter's. It is used on the thread it was made for, and
+/// detached whenever [`ThreadState::attach`] is not running.
+#[derive(Debug)]
+pub(crate) struct ThreadState {
+    raw: NonNull<PyThreadState>,
+}
+
+impl ThreadState {
+    /// Takes over the state that the current thread is attached by, and detaches.
+    ///
+    /// # Safety
+    ///
+    /// The thread is attached, and nothing else will end this state.
+    pub(crate) unsafe fn take_current() -> Self {
+        // SAFETY: the caller's promise; it fails fatally rather than return null.
+        let raw = unsafe { NonNull::new_unchecked(PyEval_SaveThread()) };
+        Self { raw }
+    }
+
+    /// Runs `body` attached to the interpreter, waiting for its GIL first.
+    pub(crate) fn attach<R>(&mut self, body: impl for<'py> FnOnce(Attached<'py>) -> R) -> R {
+        struct Detach;
+        impl Drop for Detach {
+            fn drop(&mut self) {
+                // SAFETY: the thread was attached below, and every detached() has come back.
+                unsafe { PyEval_SaveThread() };
+            }
+        }
+        // SAFETY: the state is live, this thread's, and detached.
+        unsafe { PyEval_RestoreThread(self.raw.as_ptr()) };
+        let _detach = Detach;
+        // SAFETY: attached from here until the guard is dropped, and the closure cannot keep it.
+        body(unsafe { Attached::assume() })
+    }
+
+    /// Ends the interpreter with its last thread state, this one.
+    ///
+    /// # Safety
+    ///
+    /// The state is the only one left in a sub-interpreter, and this is the thread that made it.
+    pub(crate) unsafe fn end_interpreter(self) {
+        // SAFETY: the state is live, this thread's, and detached.
+        unsafe { PyEval_RestoreThread(self.raw.as_ptr()) };
+        // SAFETY: the caller's promise.
+        unsafe { Py_EndInterpreter(self.raw.as_ptr()) };
+        std::mem::forget(self);
+    }
+
+    /// Finalises CPython; returns whether that went well.
+    ///
+    /// # Safety
+    ///
+    /// This is the main interpreter's first state, on the thread that started CPython, and no
+    /// other interpreter lives.
+    pub(crate) unsafe fn finalize(self) -> bool {
+        // SAFETY: the state is live, this thread's, and detached.
+        unsafe { PyEval_RestoreThread(self.raw.as_ptr()) };
+        std::mem::forget(self);
+        // SAFETY: the caller's promise.
+        unsafe { Py_FinalizeEx() == 0 }
+    }
+
+    /// Leaves the state as it is, for an interpreter that stays until the process goes.
+    pub(crate) fn abandon(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for ThreadState {
+    fn drop(&mut self) {
+        // SAFETY: the state is live, this thread's, and detached.
+        unsafe { PyEval_RestoreThread(self.raw.as_ptr()) };
+        // SAFETY: attached by this very state.
+        unsafe { PyThreadState_Clear(self.raw.as_ptr()) };
+        // SAFETY: attached, and cleared; it detaches as well.
+        unsafe { PyThreadState_DeleteCurrent() };
+    }
+}

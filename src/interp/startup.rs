@@ -1,0 +1,161 @@
+//! CPython itself, and how interpreters are made.
+
+use super::ThreadState;
+use crate::{Gil, Settings};
+use cpython_sys::*;
+use std::ffi::{CStr, CString, c_int};
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Starts CPython on this thread, which becomes the main interpreter's. Signals, SIGPIPE and the
+/// locale stay as httpd has them; the environment (PYTHONPATH and the like) is honoured.
+///
+/// Through `PyConfig`, because the older calls end the process where they fail, and a child that
+/// dies at birth is born again at once.
+///
+/// # Errors
+///
+/// What CPython says it could not do.
+pub(crate) fn start_python(settings: &Settings) -> Result<ThreadState, String> {
+    preinitialize()?;
+    let mut config = Config::new();
+    if let Some(home) = &settings.python_home {
+        set_home(&mut config, home)?;
+    }
+    let mut argument = c"mod_wsgi".as_ptr();
+    // SAFETY: the configuration is initialised, and one argument is given.
+    check(unsafe { PyConfig_SetBytesArgv(config.as_mut(), 1, &raw mut argument) })?;
+    // SAFETY: nothing of CPython runs yet, and this is the only thread that may start it.
+    check(unsafe { Py_InitializeFromConfig(config.as_mut()) })?;
+    for module in PREIMPORTS {
+        // SAFETY: starting CPython attached this thread.
+        let imported = unsafe { PyImport_ImportModule(module.as_ptr()) };
+        if imported.is_null() {
+            // A Python built without one of these has nothing to protect.
+            // SAFETY: attached, with an exception set.
+            unsafe { PyErr_Clear() };
+        } else {
+            // SAFETY: attached, and the reference is ours; sys.modules keeps another.
+            unsafe { Py_DECREF(imported) };
+        }
+    }
+    // SAFETY: attached by the state that starting CPython made, which is ours to keep.
+    Ok(unsafe { ThreadState::take_current() })
+}
+
+/// Makes a sub-interpreter on this thread, which must not be attached to any: so it needs nobody
+/// else's GIL.
+///
+/// # Errors
+///
+/// What CPython says it could not do.
+pub(crate) fn make_subinterpreter(gil: Gil) -> Result<ThreadState, String> {
+    let config = match gil {
+        Gil::Own => PyInterpreterConfig {
+            use_main_obmalloc: 0,
+            // A process that was forked from a sub-interpreter dies in CPython 3.12 to 3.15.
+            allow_fork: 0,
+            allow_exec: 0,
+            allow_threads: 1,
+            // Monitoring agents and logging.handlers.QueueListener make them.
+            allow_daemon_threads: 1,
+            check_multi_interp_extensions: 1,
+            gil: PyInterpreterConfig_OWN_GIL,
+        },
+        Gil::Shared => _PyInterpreterConfig_LEGACY_INIT,
+    };
+    let mut state = std::ptr::null_mut();
+    // SAFETY: CPython runs, and no thread state is current on this thread.
+    check(unsafe { Py_NewInterpreterFromConfig(&raw mut state, &raw const config) })?;
+    if state.is_null() {
+        return Err("CPython made no thread state for it".to_owned());
+    }
+    // SAFETY: on success the thread is attached by the new interpreter's first state.
+    Ok(unsafe { ThreadState::take_current() })
+}
+
+fn preinitialize() -> Result<(), String> {
+    let mut config = MaybeUninit::uninit();
+    // SAFETY: it fills the structure.
+    unsafe { PyPreConfig_InitPythonConfig(config.as_mut_ptr()) };
+    // SAFETY: filled above.
+    let mut config = unsafe { config.assume_init() };
+    config.parse_argv = 0;
+    config.configure_locale = 0;
+    config.coerce_c_locale = 0;
+    config.coerce_c_locale_warn = 0;
+    // SAFETY: nothing of CPython runs yet.
+    check(unsafe { Py_PreInitialize(&raw const config) })
+}
+
+/// A virtual environment is found by the name of its executable; anything else is a prefix.
+fn set_home(config: &mut Config, home: &Path) -> Result<(), String> {
+    let config = config.as_mut();
+    if home.join("pyvenv.cfg").is_file() {
+        let python = home.join("bin/python");
+        // SAFETY: the configuration is valid for the call; so is the field, which is part of it.
+        set(&python, |text| unsafe {
+            PyConfig_SetBytesString(config, &raw mut (*config).program_name, text.as_ptr())
+        })?;
+        // SAFETY: see above.
+        set(&python, |text| unsafe {
+            PyConfig_SetBytesString(config, &raw mut (*config).executable, text.as_ptr())
+        })
+    } else {
+        // SAFETY: see above.
+        set(home, |text| unsafe {
+            PyConfig_SetBytesString(config, &raw mut (*config).home, text.as_ptr())
+        })
+    }
+}
+
+fn set(path: &Path, assign: impl FnOnce(&CStr) -> PyStatus) -> Result<(), String> {
+    let text = CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| format!("{} contains a NUL byte", path.display()))?;
+    check(assign(&text))
+}
+
+/// A `PyConfig` that is cleared when it is no longer needed.
+struct Config(Box<PyConfig>);
+
+impl Config {
+    fn new() -> Self {
+        let mut config = Box::new(MaybeUninit::<PyConfig>::zeroed());
+        // SAFETY: it fills the structure.
+        unsafe { PyConfig_InitPythonConfig(config.as_mut_ptr()) };
+        // SAFETY: filled above.
+        let mut config = unsafe { config.assume_init() };
+        config.parse_argv = 0;
+        config.install_signal_handlers = 0;
+        Self(config)
+    }
+
+    fn as_mut(&mut self) -> *mut PyConfig {
+        &raw mut *self.0
+    }
+}
+
+impl Drop for Config {
+    fn drop(&mut self) {
+        // SAFETY: it was initialised, and is cleared once.
+        unsafe { PyConfig_Clear(self.as_mut()) }
+    }
+}
+
+fn check(status: PyStatus) -> Result<(), String> {
+    // SAFETY: it looks at the structure it is given.
+    if unsafe { PyStatus_Exception(status) } == 0 {
+        return Ok(());
+    }
+    let text = |pointer: *const std::ffi::c_char| {
+        // SAFETY: where they are set, these are literals inside CPython.
+        (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) }.to_string_lossy())
+    };
+    let exit: c_int = status.exitcode;
+    Err(match (text(status.func), text(status.err_msg)) {
+        (Some(function), Some(message)) => format!("{function}: {message}"),
+        (None, Some(message)) => message.into_owned(),
+        _ => format!("CPython asked to exit with status {exit}"),
+    })
+}

@@ -1,0 +1,94 @@
+//! What a request thread hands to an interpreter thread. It owns everything it carries, so the
+//! request thread may leave at any moment.
+#![forbid(unsafe_code)]
+
+use crate::Fields;
+use md5::{Digest, Md5};
+use std::ffi::{CString, OsStr};
+use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One request, as its application will see it.
+#[derive(Debug, Default)]
+pub struct Job {
+    /// CGI variables and `mod_wsgi.*` values that become `str` in the environ (PEP 3333), by name.
+    pub variables: Fields,
+    /// The script whose callable answers; the request thread sets it before the job is queued.
+    pub script: Option<Arc<Script>>,
+    /// Whether `wsgi.url_scheme` is `https`.
+    pub https: bool,
+    /// When the server received the request, in microseconds since 1970.
+    pub received: i64,
+}
+
+impl Job {
+    /// Empties the job and keeps its memory.
+    pub(crate) fn clear(&mut self) {
+        self.variables.clear();
+        self.script = None;
+        self.https = false;
+        self.received = 0;
+    }
+}
+
+/// A script file and the name in it that answers requests.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Script {
+    path: PathBuf,
+    callable: CString,
+    module: CString,
+}
+
+impl Script {
+    /// The script at `path`, whose `callable` answers. A relative path is later resolved against
+    /// the directory of the process.
+    ///
+    /// # Errors
+    ///
+    /// Either text holds a NUL byte.
+    pub fn new(path: &[u8], callable: &[u8]) -> Result<Self, std::ffi::NulError> {
+        CString::new(path)?;
+        let mut module = String::from("_mod_wsgi_");
+        for byte in Md5::digest(path) {
+            write!(module, "{byte:02x}").expect("a String takes all that is written");
+        }
+        Ok(Self {
+            path: PathBuf::from(OsStr::from_bytes(path)),
+            callable: CString::new(callable)?,
+            module: CString::new(module)?,
+        })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The name of the module it is loaded as: `_mod_wsgi_` and the MD5 of its path, in lower-case
+    /// hexadecimal, so that one file is one module in an interpreter however it is reached.
+    pub(crate) fn module(&self) -> &CString {
+        &self.module
+    }
+
+    /// The module attribute that is called.
+    pub(crate) fn callable(&self) -> &CString {
+        &self.callable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Script;
+
+    #[test]
+    fn a_module_is_named_after_the_md5_of_its_path() {
+        let script = Script::new(b"/srv/app.wsgi", b"application").unwrap();
+        assert_eq!(
+            script.module().to_str().unwrap(),
+            "_mod_wsgi_295f8766fc4bd953ab4cd252da58a6a3"
+        );
+        assert!(Script::new(b"/srv/\0", b"application").is_err());
+    }
+}

@@ -1,0 +1,55 @@
+//! WSGI applications on CPython interpreters that each have their own GIL.
+//!
+//! This crate knows nothing of Apache httpd: the module in `apache/` translates a request into a
+//! [`Job`], hands it to the [`Runtime`], and writes out what comes back. So everything here can be
+//! tested, benchmarked and embedded without a web server.
+//!
+//! # The invariant
+//!
+//! ```text
+//! request thread (httpd's)              interpreter thread (ours)
+//! never calls Python                    never calls httpd
+//!      │   Job ───── queue ──────────────► │
+//!      │ ◄── Ask / Log / Response ──────── │   one conversation per request
+//!      │   body bytes ───────────────────► │
+//! ```
+//!
+//! Between the two travel owned messages only. An interpreter belongs to the threads that were
+//! made for it, and no lock that requests of different application groups share is ever held
+//! while a thread waits for a GIL, imports, makes an interpreter, or does I/O.
+//!
+//! # One request's life
+//!
+//! [`Runtime::dispatch`] takes a slot from [`exchange`]'s table, and puts the application's end of
+//! it into the queue of the application [`group`]. The request's end comes back as a
+//! [`Conversation`], which the request thread serves until it has ended. A thread of the group's
+//! interpreter ([`interp`]) takes the job, loads the script, calls the application and sends what
+//! it produces ([`wsgi`]).
+
+#![warn(missing_docs)]
+
+mod conversation;
+mod error;
+pub mod exchange;
+mod fields;
+mod group;
+pub mod header;
+mod interp;
+mod job;
+mod reply;
+mod runtime;
+mod settings;
+mod spawn;
+mod wsgi;
+
+pub use conversation::{Conversation, Event};
+pub use cpython_sys::VERSION_TEXT as PYTHON_VERSION;
+pub use error::{Code, Refusal};
+pub use exchange::Answer;
+pub use fields::Fields;
+pub use group::GroupName;
+pub use job::{Job, Script};
+pub use reply::{Head, Level, LogEntry, Outcome, Part, Reply};
+pub use runtime::{Left, Runtime};
+pub use settings::{Gil, Settings};
+pub use spawn::spawn;

@@ -1,0 +1,151 @@
+//! The Python runtime of a process: its application groups, from the first to the last request.
+
+use crate::exchange::Exchanges;
+use crate::group::{End, Group, Shared};
+use crate::{Code, Conversation, GroupName, Job, Refusal, Settings};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+/// How many exchanges a process may have at once, for each request thread: requests nest.
+const EXCHANGES_PER_THREAD: usize = 16;
+
+/// CPython in this process, and the application groups it serves. There is one in a process, made
+/// after the last fork.
+#[derive(Debug)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+    main: Arc<Group>,
+    /// CPython could not be started, so nothing can be served.
+    refusal: Option<Refusal>,
+    groups: RwLock<HashMap<GroupName, Arc<Group>>>,
+    exchanges: Arc<Exchanges>,
+}
+
+/// How a process may go after [`Runtime::finish`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing of ours runs any more.
+    Nothing,
+    /// Threads are alive: no destructor may run under them, so leave by `_exit`.
+    Threads,
+}
+
+impl Runtime {
+    /// Starts CPython on a thread of its own and waits until it has started. Where it cannot be
+    /// started, that is logged, and every request is refused with [`Code::PythonNotStarted`].
+    pub fn start(settings: Settings) -> Self {
+        let threads = settings.interpreter_threads.max(1);
+        let shared = Arc::new(Shared::new(settings));
+        let main = Group::start_main(&shared);
+        let refusal = main.refusal().map(|refusal| {
+            let detail =
+                "Python does not run in this process; the critical line of its start says why";
+            Refusal::new(refusal.code, detail)
+        });
+        Self {
+            shared,
+            main,
+            refusal,
+            groups: RwLock::default(),
+            exchanges: Exchanges::new(threads * EXCHANGES_PER_THREAD),
+        }
+    }
+
+    /// Hands a job to an application group; `fill` writes it. `nested` is how long the job may
+    /// wait for a thread, for a request that the output of another one on this thread waits for:
+    /// that one may hold the only thread there is.
+    ///
+    /// # Errors
+    ///
+    /// The group has no room or cannot serve; nothing was started.
+    pub fn dispatch(
+        &self,
+        group: &GroupName,
+        nested: Option<Duration>,
+        fill: impl FnOnce(&mut Job),
+    ) -> Result<Conversation, Refusal> {
+        if let Some(refusal) = &self.refusal {
+            return Err(refusal.clone());
+        }
+        let group = self.group(group)?;
+        let Some((request, application)) = self.exchanges.open(fill) else {
+            return Err(Refusal::new(
+                Code::QueueFull,
+                format!(
+                    "{} requests are in this process already",
+                    self.exchanges.live()
+                ),
+            ));
+        };
+        group.submit(application)?;
+        Ok(Conversation::new(request, group, nested))
+    }
+
+    /// Fails every request that waits and takes no more, for a process that stops at once. Safe to
+    /// call again.
+    pub fn interrupt(&self, deadline: Instant) {
+        self.exchanges.interrupt();
+        for group in self.all() {
+            group.close(deadline);
+            group.discard();
+        }
+    }
+
+    /// Takes no more requests, waits for those under way, calls what applications registered with
+    /// `atexit`, and ends the interpreters, all of it until `deadline` at the latest.
+    pub fn finish(&self, deadline: Instant) -> Left {
+        let subinterpreters: Vec<_> = self.groups().values().cloned().collect();
+        for group in &subinterpreters {
+            group.close(deadline);
+        }
+        let ends = subinterpreters
+            .iter()
+            .map(|group| group.wait_for_end(deadline));
+        let worst = ends.max().unwrap_or(End::Gone);
+        self.shared.may_finalize(worst == End::Gone);
+        self.main.close(deadline);
+        match worst.max(self.main.wait_for_end(deadline)) {
+            End::Gone | End::Parked => Left::Nothing,
+            End::Alive => Left::Threads,
+        }
+    }
+
+    fn group(&self, name: &GroupName) -> Result<Arc<Group>, Refusal> {
+        if name.is_main() {
+            return Ok(Arc::clone(&self.main));
+        }
+        if let Some(group) = self.groups().get(name) {
+            return Ok(Arc::clone(group));
+        }
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        // The main interpreter is one of those that the limit counts.
+        if groups.len() + 1 >= self.shared.settings().interpreter_limit
+            && !groups.contains_key(name)
+        {
+            return Err(Refusal::new(
+                Code::InterpreterLimit,
+                format!(
+                    "application group '{name}' would need one interpreter more than \
+                     WSGIInterpreterLimit ({}) allows; raise it, or give the scripts a fixed \
+                     application group",
+                    self.shared.settings().interpreter_limit
+                ),
+            ));
+        }
+        let make = || Group::new(name.clone(), &self.shared);
+        Ok(Arc::clone(groups.entry(name.clone()).or_insert_with(make)))
+    }
+
+    fn groups(&self) -> std::sync::RwLockReadGuard<'_, HashMap<GroupName, Arc<Group>>> {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all(&self) -> Vec<Arc<Group>> {
+        self.groups()
+            .values()
+            .chain([&self.main])
+            .cloned()
+            .collect()
+    }
+}

@@ -1,0 +1,93 @@
+"""Prepares an interpreter for applications; run once in each, before any script.
+
+Imports `threading` first, so that the thread which made the interpreter is its main thread.
+"""
+
+import threading
+import atexit
+import importlib.util
+import os
+import site
+import sys
+import types
+
+
+class FileWrapper:
+    """wsgi.file_wrapper: iterates over a file in blocks (PEP 3333)."""
+
+    def __init__(self, filelike, blksize=8192):
+        if blksize < 0:
+            raise ValueError("blksize must not be negative")
+        self.filelike = filelike
+        self.blksize = blksize
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        block = self.filelike.read(self.blksize)
+        if not isinstance(block, bytes):
+            raise TypeError(f"read() must return bytes, not {type(block).__name__}")
+        if block:
+            return block
+        raise StopIteration
+
+    def close(self):
+        close = getattr(self.filelike, "close", None)
+        if close is not None:
+            try:
+                close()
+            except Exception:
+                pass
+
+
+class RequestTimeout(BaseException):
+    """Raised in an application whose request has taken too long."""
+
+
+def prepare(stream, attributes):
+    """Redirects the standard streams and registers the `mod_wsgi` module."""
+    sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = stream
+    sys.argv = ["mod_wsgi"]
+    spec = None
+    try:
+        spec = importlib.util.find_spec("mod_wsgi")
+    except (ImportError, ValueError):
+        pass
+    module = types.ModuleType("mod_wsgi", "What mod_wsgi tells its applications.")
+    if spec is not None and spec.submodule_search_locations:
+        module.__path__ = list(spec.submodule_search_locations)
+    module.FileWrapper = FileWrapper
+    module.RequestTimeout = RequestTimeout
+    module.__dict__.update(attributes)
+    sys.modules["mod_wsgi"] = module
+
+
+def add_python_path(paths):
+    """Puts directories, and what their .pth files name, before everything on sys.path.
+
+    Returns what is wrong with the first that cannot be added; those after it are not added.
+    """
+    front = []
+    try:
+        for path in paths:
+            if not os.path.isdir(path):
+                return f"'{path}' is not a directory that can be read"
+            before = set(sys.path)
+            site.addsitedir(path)
+            front.append(site.makepath(path)[0])
+            front.extend(entry for entry in sys.path if entry not in before)
+    finally:
+        front = list(dict.fromkeys(front))
+        sys.path[:] = front + [entry for entry in sys.path if entry not in front]
+    return None
+
+
+def join_threads():
+    """Waits for the threads that are no daemons, as a Python process does at its end."""
+    threading._shutdown()
+
+
+def run_exit_callbacks():
+    """Calls what was registered with atexit, the last first."""
+    atexit._run_exitfuncs()

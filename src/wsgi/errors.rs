@@ -1,0 +1,446 @@
+//! `wsgi.errors`, `sys.stderr` and `sys.stdout`: text streams whose lines become entries of the
+//! error log.
+
+use crate::exchange::Link;
+use crate::interp::class::{self, Methods};
+use crate::interp::object::raise;
+use crate::interp::{Attached, Kept, Object, Raised};
+use crate::{Level, LogEntry};
+use cpython_sys::*;
+use std::cell::RefCell;
+use std::ffi::{CStr, c_void};
+use std::sync::Arc;
+
+/// How much of a line without an end is held back.
+const LINE_LIMIT: usize = 64 * 1024;
+
+/// What a stream object holds.
+enum Stream {
+    /// `wsgi.errors` of one request; the link is gone once the request has ended.
+    Request {
+        link: RefCell<Option<Arc<Link>>>,
+        partial: RefCell<String>,
+    },
+    /// The interpreter's own: lines belong to the request that the writing thread serves, if any.
+    Interpreter,
+    /// The `buffer` of a stream, which takes bytes.
+    Buffer(Kept),
+}
+
+thread_local! {
+    /// The request this thread serves.
+    static SERVED: RefCell<Option<Arc<Link>>> = const { RefCell::new(None) };
+    /// The beginning of a line that this thread wrote to an interpreter's stream.
+    static PARTIAL: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// While this lives, what the thread writes to `sys.stderr` and `sys.stdout` belongs to a request.
+pub(super) struct Served;
+
+impl Served {
+    pub(super) fn begin(link: &Arc<Link>) -> Self {
+        SERVED.with(|served| *served.borrow_mut() = Some(Arc::clone(link)));
+        Self
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        flush_thread();
+        SERVED.with(|served| served.borrow_mut().take());
+    }
+}
+
+/// Makes the type.
+pub(super) fn class(py: Attached<'_>) -> Result<Object<'_>, Raised> {
+    let more = [PyType_Slot {
+        slot: Py_tp_getset,
+        pfunc: ATTRIBUTES.as_ptr(),
+    }];
+    class::make::<Stream>(py, c"mod_wsgi.ErrorLog", METHODS.as_ptr(), &more)
+}
+
+/// A stream for a request, or for the interpreter where none is given.
+pub(super) fn stream<'py>(
+    class: &Object<'py>,
+    link: Option<&Arc<Link>>,
+) -> Result<Object<'py>, Raised> {
+    class::instance(
+        class,
+        match link {
+            None => Stream::Interpreter,
+            Some(link) => Stream::Request {
+                link: RefCell::new(Some(Arc::clone(link))),
+                partial: RefCell::default(),
+            },
+        },
+    )
+}
+
+/// The request has ended: what is left of a line is logged, and further use raises.
+pub(super) fn finish(stream: &Object<'_>) {
+    // SAFETY: callers pass what `stream` above made.
+    let stream: &Stream = unsafe { class::data(stream.as_ptr()) };
+    stream.flush();
+    if let Stream::Request { link, .. } = stream {
+        link.borrow_mut().take();
+    }
+}
+
+/// Hands lines to the error log: with the request they are about, or by themselves.
+pub(super) fn log(link: Option<&Arc<Link>>, level: Level, text: String) {
+    let entry = LogEntry { level, text };
+    let refused = match link {
+        Some(link) => match link.log(entry) {
+            Ok(()) => return,
+            Err(entry) => entry,
+        },
+        None => entry,
+    };
+    for line in refused.text.lines() {
+        match refused.level {
+            Level::Error => tracing::error!("{line}"),
+            Level::Warning => tracing::warn!("{line}"),
+            Level::Info => tracing::info!("{line}"),
+            Level::Debug => tracing::debug!("{line}"),
+        }
+    }
+}
+
+impl Stream {
+    /// Whether it may still be used.
+    fn check(&self, py: Attached<'_>) -> Result<(), Raised> {
+        match self {
+            Self::Request { link, .. } if link.borrow().is_none() => {
+                // SAFETY: attached; the exception type lives as long as the interpreter.
+                let class = unsafe { PyExc_RuntimeError };
+                Err(raise(
+                    py,
+                    class,
+                    "wsgi.errors was used after its request had ended",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes text, and logs the lines that are complete.
+    fn write(&self, text: &str) {
+        match self {
+            Self::Request { link, partial } => {
+                if let Some(lines) = take_lines(&mut partial.borrow_mut(), text) {
+                    log(link.borrow().as_ref(), Level::Error, lines);
+                }
+            }
+            Self::Interpreter => {
+                if let Some(lines) =
+                    PARTIAL.with(|partial| take_lines(&mut partial.borrow_mut(), text))
+                {
+                    SERVED.with(|served| log(served.borrow().as_ref(), Level::Error, lines));
+                }
+            }
+            Self::Buffer(_) => unreachable!("a buffer writes to its stream"),
+        }
+    }
+
+    fn flush(&self) {
+        match self {
+            Self::Request { link, partial } => {
+                let rest = std::mem::take(&mut *partial.borrow_mut());
+                if !rest.is_empty() {
+                    log(link.borrow().as_ref(), Level::Error, rest);
+                }
+            }
+            Self::Interpreter => flush_thread(),
+            Self::Buffer(_) => {}
+        }
+    }
+}
+
+fn flush_thread() {
+    let rest = PARTIAL.with(|partial| std::mem::take(&mut *partial.borrow_mut()));
+    if !rest.is_empty() {
+        SERVED.with(|served| log(served.borrow().as_ref(), Level::Error, rest));
+    }
+}
+
+/// Adds text to what is held back, and returns the lines that are complete.
+fn take_lines(partial: &mut String, text: &str) -> Option<String> {
+    partial.push_str(text);
+    let end = match partial.rfind('\n') {
+        Some(end) => end + 1,
+        None if partial.len() > LINE_LIMIT => partial.len(),
+        None => return None,
+    };
+    let rest = partial.split_off(end);
+    Some(std::mem::replace(partial, rest))
+}
+
+static METHODS: Methods<10> = Methods::new([
+    class::method(
+        c"write",
+        write,
+        c"write(text): add text to the error log, line by line.",
+    ),
+    class::method(c"writelines", writelines, c"writelines(lines): write each."),
+    class::method(
+        c"flush",
+        flush,
+        c"flush(): log what has been written of a line.",
+    ),
+    class::method(c"close", flush, c"close(): flush; the log stays open."),
+    class::method(
+        c"fileno",
+        fileno,
+        c"fileno(): raises OSError, there is no descriptor.",
+    ),
+    class::method(c"isatty", no, c"isatty(): False."),
+    class::method(c"readable", no, c"readable(): False."),
+    class::method(c"seekable", no, c"seekable(): False."),
+    class::method(c"writable", yes, c"writable(): True."),
+    class::end(),
+]);
+
+unsafe extern "C" fn write(
+    this: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: CPython calls the methods of this type with its instances, attached.
+    method(this, arguments, count, |py, stream: &Stream, arguments| {
+        let [text] = arguments else {
+            return Err(wrong_arguments(py, "write() takes one argument"));
+        };
+        write_object(py, stream, text)?;
+        let length = match text.as_bytes() {
+            Some(bytes) => Py_ssize_t::try_from(bytes.len()).unwrap_or(Py_ssize_t::MAX),
+            // SAFETY: attached, and write_object saw that it is a str.
+            None => unsafe { PyUnicode_GetLength(text.as_ptr()) },
+        };
+        Object::integer(py, i64::try_from(length).unwrap_or(i64::MAX))
+    })
+}
+
+fn write_object<'py>(py: Attached<'py>, stream: &Stream, text: &Object<'py>) -> Result<(), Raised> {
+    if let Stream::Buffer(owner) = stream {
+        let owner = owner.get(py);
+        let Some(bytes) = text.as_bytes() else {
+            return Err(wrong_arguments(
+                py,
+                &format!(
+                    "a bytes-like object is required, not '{}'",
+                    text.type_name()
+                ),
+            ));
+        };
+        // SAFETY: a buffer keeps the stream it belongs to, which is of this type.
+        let owner: &Stream = unsafe { class::data(owner.as_ptr()) };
+        owner.check(py)?;
+        owner.write(&String::from_utf8_lossy(bytes));
+        return Ok(());
+    }
+    stream.check(py)?;
+    if !text.is_instance_of(Py_TPFLAGS_UNICODE_SUBCLASS) {
+        return Err(wrong_arguments(
+            py,
+            &format!("write() argument must be str, not {}", text.type_name()),
+        ));
+    }
+    stream.write(&text.to_text()?);
+    Ok(())
+}
+
+unsafe extern "C" fn writelines(
+    this: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    method(this, arguments, count, |py, stream: &Stream, arguments| {
+        let [lines] = arguments else {
+            return Err(wrong_arguments(py, "writelines() takes one argument"));
+        };
+        // SAFETY: attached; a new reference or an exception.
+        let iterator = unsafe { Object::from_owned(py, PyObject_GetIter(lines.as_ptr())) }?;
+        loop {
+            // SAFETY: attached, and it is an iterator; null means the end, or an exception.
+            let line = unsafe { PyIter_Next(iterator.as_ptr()) };
+            // SAFETY: see above.
+            match unsafe { Object::from_owned(py, line) } {
+                Ok(line) => write_object(py, stream, &line)?,
+                // SAFETY: attached.
+                Err(Raised) if unsafe { PyErr_Occurred() }.is_null() => {
+                    return Ok(Object::none(py));
+                }
+                Err(Raised) => return Err(Raised),
+            }
+        }
+    })
+}
+
+unsafe extern "C" fn flush(
+    this: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    method(this, arguments, count, |py, stream: &Stream, _| {
+        stream.check(py)?;
+        stream.flush();
+        Ok(Object::none(py))
+    })
+}
+
+unsafe extern "C" fn fileno(
+    this: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    method(this, arguments, count, |py, _: &Stream, _| {
+        // SAFETY: attached; the exception type lives as long as the interpreter.
+        Err(raise(
+            py,
+            unsafe { PyExc_OSError },
+            "the error log has no file descriptor",
+        ))
+    })
+}
+
+unsafe extern "C" fn no(
+    this: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    method(this, arguments, count, |py, _: &Stream, _| {
+        Ok(Object::boolean(py, false))
+    })
+}
+
+unsafe extern "C" fn yes(
+    this: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    method(this, arguments, count, |py, _: &Stream, _| {
+        Ok(Object::boolean(py, true))
+    })
+}
+
+/// The body of a method of a type made by [`class::make`] with `T`.
+pub(super) fn method<T>(
+    this: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+    body: impl for<'py> FnOnce(Attached<'py>, &T, &[Object<'py>]) -> Result<Object<'py>, Raised>,
+) -> *mut PyObject {
+    callback(|| {
+        // SAFETY: CPython calls methods on attached threads.
+        let py = unsafe { Attached::assume() };
+        let arguments: Vec<_> = (0..count.unsigned_abs())
+            .map(|index| {
+                // SAFETY: CPython passes `count` live objects.
+                let argument = unsafe { *arguments.add(index) };
+                // SAFETY: see above.
+                unsafe { Object::from_borrowed(py, argument) }
+            })
+            .collect();
+        // SAFETY: CPython calls the methods of a type with its instances only.
+        let data = unsafe { class::data::<T>(this) };
+        body(py, data, &arguments).map_or(std::ptr::null_mut(), Object::into_ptr)
+    })
+}
+
+pub(super) fn wrong_arguments(py: Attached<'_>, message: &str) -> Raised {
+    // SAFETY: attached; the exception type lives as long as the interpreter.
+    raise(py, unsafe { PyExc_TypeError }, message)
+}
+
+/// Attributes that text streams have.
+struct Attributes<const N: usize>([PyGetSetDef; N]);
+
+// SAFETY: the rows hold pointers to literals and functions, and nobody writes to them.
+unsafe impl<const N: usize> Sync for Attributes<N> {}
+
+impl<const N: usize> Attributes<N> {
+    const fn as_ptr(&'static self) -> *mut c_void {
+        (&raw const self.0).cast_mut().cast()
+    }
+}
+
+static ATTRIBUTES: Attributes<6> = Attributes([
+    attribute(c"encoding", encoding),
+    attribute(c"errors", error_handler),
+    attribute(c"closed", closed),
+    attribute(c"name", name),
+    attribute(c"buffer", buffer),
+    attribute_end(),
+]);
+
+const fn attribute(name: &'static CStr, get: getter) -> PyGetSetDef {
+    PyGetSetDef {
+        name: name.as_ptr(),
+        get: Some(get),
+        set: None,
+        doc: std::ptr::null(),
+        closure: std::ptr::null_mut(),
+    }
+}
+
+const fn attribute_end() -> PyGetSetDef {
+    PyGetSetDef {
+        name: std::ptr::null(),
+        get: None,
+        set: None,
+        doc: std::ptr::null(),
+        closure: std::ptr::null_mut(),
+    }
+}
+
+unsafe extern "C" fn encoding(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
+    method(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| {
+        Object::text(py, "utf-8")
+    })
+}
+
+unsafe extern "C" fn error_handler(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
+    method(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| {
+        Object::text(py, "replace")
+    })
+}
+
+unsafe extern "C" fn closed(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
+    method(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| {
+        Ok(Object::boolean(py, false))
+    })
+}
+
+unsafe extern "C" fn name(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
+    method(this, std::ptr::null_mut(), 0, |py, stream: &Stream, _| {
+        Object::text(
+            py,
+            if matches!(stream, Stream::Request { .. }) {
+                "<wsgi.errors>"
+            } else {
+                "<stderr>"
+            },
+        )
+    })
+}
+
+unsafe extern "C" fn buffer(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
+    method(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| {
+        // SAFETY: it is the live object whose attribute is asked for.
+        let owner = unsafe { Object::from_borrowed(py, this) };
+        // SAFETY: an instance keeps its type alive.
+        let class = unsafe { Object::from_borrowed(py, Py_TYPE(this).cast()) };
+        // The reference is never given back by hand: the instance's end drops it, see Drop.
+        class::instance(&class, Stream::Buffer(Kept::new(owner)))
+    })
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Self::Buffer(owner) = self {
+            // SAFETY: instances are deallocated on attached threads, and the reference is theirs.
+            unsafe { Py_DECREF(owner.as_ptr()) };
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The WSGI side of a request (PEP 3333): what an application is given, and what becomes of what
+//! it returns. Everything here runs on interpreter threads.
+//!
+//! - [`residents`]: what an interpreter keeps from one request to the next.
+//! - [`script`]: loading a script and finding its callable.
+//! - [`environ`]: the dictionary an application is called with.
+//! - [`request`]: `start_response` and `write`.
+//! - [`input`]: the request body, `wsgi.input`.
+//! - [`errors`]: the streams `wsgi.errors`, `sys.stderr` and `sys.stdout`.
+//! - [`serve`]: calling the application and sending what it returns.
+
+mod environ;
+mod errors;
+mod input;
+mod request;
+mod residents;
+mod script;
+mod serve;
+
+pub(crate) use residents::Residents;
+pub(crate) use serve::serve;

@@ -1,0 +1,397 @@
+//! `start_response` and `write`: how an application says what it answers (PEP 3333).
+
+use super::errors::wrong_arguments;
+use crate::exchange::Link;
+use crate::header::{self, HeaderError};
+use crate::interp::class::{self, Methods};
+use crate::interp::object::raise;
+use crate::interp::{Attached, Object, Raised};
+use crate::{Head, Part};
+use cpython_sys::*;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+/// The most of a block that is under way in one message.
+const PIECE: usize = 256 * 1024;
+
+/// A request as its application answers it; `self` of `start_response` and `write`.
+pub(super) struct Request {
+    /// Gone once the request has ended.
+    link: RefCell<Option<Arc<Link>>>,
+    /// What `start_response` was given, until it is sent.
+    head: RefCell<Option<Head>>,
+    head_sent: Cell<bool>,
+    /// What Content-Length allows to be sent yet.
+    allowance: Cell<Option<u64>>,
+}
+
+/// Why a block was not sent.
+pub(super) enum SendError {
+    /// The client has gone; nothing is wrong with the application.
+    Gone,
+    /// An exception is set.
+    Raised(Raised),
+}
+
+impl From<Raised> for SendError {
+    fn from(raised: Raised) -> Self {
+        Self::Raised(raised)
+    }
+}
+
+/// Makes the type.
+pub(super) fn class(py: Attached<'_>) -> Result<Object<'_>, Raised> {
+    class::make::<Request>(py, c"mod_wsgi.Request", NO_METHODS.as_ptr(), &[])
+}
+
+/// The request that `link` belongs to.
+pub(super) fn new<'py>(class: &Object<'py>, link: &Arc<Link>) -> Result<Object<'py>, Raised> {
+    class::instance(
+        class,
+        Request {
+            link: RefCell::new(Some(Arc::clone(link))),
+            head: RefCell::new(None),
+            head_sent: Cell::new(false),
+            allowance: Cell::new(None),
+        },
+    )
+}
+
+/// `start_response` for the application of this request.
+pub(super) fn start_response<'py>(request: &Object<'py>) -> Result<Object<'py>, Raised> {
+    class::function(request, FUNCTIONS.row(0))
+}
+
+/// The data of a request object.
+pub(super) fn get<'a>(request: &'a Object<'_>) -> &'a Request {
+    // SAFETY: callers pass what `new` above made.
+    unsafe { class::data(request.as_ptr()) }
+}
+
+impl Request {
+    /// Whether status and headers are on their way, and an error page is no longer possible.
+    pub(super) fn head_sent(&self) -> bool {
+        self.head_sent.get()
+    }
+
+    /// The head where nothing was sent yet; it counts as sent from now on.
+    ///
+    /// # Errors
+    ///
+    /// `start_response` was not called.
+    pub(super) fn take_head(&self, py: Attached<'_>) -> Result<Option<Head>, Raised> {
+        if self.head_sent.get() {
+            return Ok(None);
+        }
+        match self.head.take() {
+            Some(head) => {
+                self.allowance.set(head.content_length);
+                self.head_sent.set(true);
+                Ok(Some(head))
+            }
+            None => Err(runtime_error(
+                py,
+                "the application returned data without calling start_response()",
+            )),
+        }
+    }
+
+    /// How much of `length` bytes Content-Length lets through; the rest is dropped.
+    pub(super) fn allow(&self, length: usize) -> usize {
+        let Some(allowance) = self.allowance.get() else {
+            return length;
+        };
+        let allowed = allowance.min(length as u64);
+        self.allowance.set(Some(allowance - allowed));
+        usize::try_from(allowed).expect("it is no more than a length")
+    }
+
+    /// How many bytes Content-Length still promises.
+    pub(super) fn missing(&self) -> u64 {
+        self.allowance.get().unwrap_or(0)
+    }
+
+    /// Sends a block, and waits while the client is slow.
+    pub(super) fn send(&self, py: Attached<'_>, block: &[u8]) -> Result<(), SendError> {
+        let Some(link) = self.link.borrow().clone() else {
+            return Err(runtime_error(py, "write() was called after its request had ended").into());
+        };
+        let mut head = self.take_head(py)?;
+        let block = &block[..self.allow(block.len())];
+        if block.is_empty() && head.is_none() {
+            return if link.request_gone() {
+                Err(SendError::Gone)
+            } else {
+                Ok(())
+            };
+        }
+        let mut pieces = block.chunks(PIECE);
+        loop {
+            let body = pieces.next().unwrap_or_default().to_vec();
+            let part = Part {
+                head: head.take(),
+                body,
+                end: None,
+            };
+            py.detached(|| link.respond(part))
+                .map_err(|_| SendError::Gone)?;
+            if pieces.len() == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The request has ended: further use raises.
+    pub(super) fn finish(&self) {
+        self.link.borrow_mut().take();
+        self.head.borrow_mut().take();
+    }
+
+    fn start<'py>(
+        &self,
+        py: Attached<'py>,
+        status: &Object<'py>,
+        headers: &Object<'py>,
+        exc_info: Option<&Object<'py>>,
+    ) -> Result<(), Raised> {
+        if self.link.borrow().is_none() {
+            return Err(runtime_error(
+                py,
+                "start_response() was called after its request had ended",
+            ));
+        }
+        if !headers.is_instance_of(Py_TPFLAGS_LIST_SUBCLASS) {
+            return Err(wrong_arguments(
+                py,
+                &format!("headers must be a list, not {}", headers.type_name()),
+            ));
+        }
+        match exc_info.filter(|exc_info| !exc_info.is_none()) {
+            Some(exc_info) if !exc_info.is_instance_of(Py_TPFLAGS_TUPLE_SUBCLASS) => {
+                return Err(runtime_error(
+                    py,
+                    "exc_info must be a tuple as sys.exc_info() returns it",
+                ));
+            }
+            Some(exc_info) if self.head_sent.get() => return Err(reraise(py, exc_info)),
+            None if self.head_sent.get() => {
+                return Err(runtime_error(
+                    py,
+                    "start_response() was called after headers were sent",
+                ));
+            }
+            _ => {}
+        }
+        *self.head.borrow_mut() = Some(head(py, status, headers)?);
+        Ok(())
+    }
+}
+
+/// Checks what an application gave to `start_response`.
+fn head<'py>(
+    py: Attached<'py>,
+    status: &Object<'py>,
+    headers: &Object<'py>,
+) -> Result<Head, Raised> {
+    let status_line = native_string(py, status, "status")?;
+    let code =
+        header::status_code(&status_line).map_err(|error| invalid(py, error, &status_line))?;
+    let mut head = Head {
+        status: code,
+        status_line,
+        ..Head::default()
+    };
+    let mut index = 0;
+    // The list can change while names and values are looked at, so its length is asked each time.
+    // SAFETY: attached, and it is a list.
+    while index < unsafe { PyList_GET_SIZE(headers.as_ptr()) } {
+        // SAFETY: attached, it is a list, and the index is within it; the reference is the list's.
+        let pair = unsafe { PyList_GET_ITEM(headers.as_ptr(), index) };
+        // SAFETY: see above.
+        let pair = unsafe { Object::from_borrowed(py, pair) };
+        let [name, value] = name_and_value(py, &pair)?;
+        let name = native_string(py, &name, "header name")?;
+        let value = native_string(py, &value, "header value")?;
+        header::check_header(&name, &value).map_err(|error| invalid(py, error, &name))?;
+        if name.eq_ignore_ascii_case(b"Content-Length") {
+            let length =
+                header::content_length(&value).map_err(|error| invalid(py, error, &value))?;
+            head.content_length = Some(length);
+        }
+        head.headers.push(&name, &value);
+        index += 1;
+    }
+    Ok(head)
+}
+
+fn name_and_value<'py>(py: Attached<'py>, pair: &Object<'py>) -> Result<[Object<'py>; 2], Raised> {
+    if !pair.is_instance_of(Py_TPFLAGS_TUPLE_SUBCLASS) {
+        return Err(wrong_arguments(
+            py,
+            &format!("each header must be a tuple, not {}", pair.type_name()),
+        ));
+    }
+    // SAFETY: attached, and it is a tuple.
+    let length = unsafe { PyTuple_GET_SIZE(pair.as_ptr()) };
+    if length != 2 {
+        let message =
+            format!("each header must be a tuple of a name and a value, not of {length} items");
+        return Err(value_error(py, &message));
+    }
+    Ok([0, 1].map(|index| {
+        // SAFETY: attached, and the tuple has two items, which it keeps.
+        let item = unsafe { PyTuple_GET_ITEM(pair.as_ptr(), index) };
+        // SAFETY: see above.
+        unsafe { Object::from_borrowed(py, item) }
+    }))
+}
+
+/// The bytes of PEP 3333's native string: one for each character.
+fn native_string<'py>(
+    py: Attached<'py>,
+    text: &Object<'py>,
+    what: &str,
+) -> Result<Vec<u8>, Raised> {
+    if !text.is_instance_of(Py_TPFLAGS_UNICODE_SUBCLASS) {
+        return Err(wrong_arguments(
+            py,
+            &format!("{what} must be str, not {}", text.type_name()),
+        ));
+    }
+    // SAFETY: attached, and it is a str; a new reference or an exception.
+    let encoded = unsafe { Object::from_owned(py, PyUnicode_AsLatin1String(text.as_ptr())) }?;
+    Ok(encoded.as_bytes().unwrap_or_default().to_vec())
+}
+
+/// Raises the exception that an application passed on, with its traceback.
+fn reraise<'py>(py: Attached<'py>, exc_info: &Object<'py>) -> Raised {
+    // SAFETY: attached, and it is a tuple.
+    let length = unsafe { PyTuple_GET_SIZE(exc_info.as_ptr()) };
+    if length != 3 {
+        return runtime_error(
+            py,
+            "exc_info must have three items, as sys.exc_info() returns it",
+        );
+    }
+    // SAFETY: attached, and the tuple has three items, which it keeps.
+    let value = unsafe { PyTuple_GET_ITEM(exc_info.as_ptr(), 1) };
+    // SAFETY: see above.
+    let value = unsafe { Object::from_borrowed(py, value) };
+    if !value.is_instance_of(Py_TPFLAGS_BASE_EXC_SUBCLASS) {
+        return runtime_error(py, "exc_info holds no exception");
+    }
+    // SAFETY: attached, it is an exception, and the reference is given away.
+    unsafe { PyErr_SetRaisedException(value.into_ptr()) };
+    Raised
+}
+
+fn invalid(py: Attached<'_>, error: HeaderError, given: &[u8]) -> Raised {
+    value_error(
+        py,
+        &format!("{error}; got {:?}", String::from_utf8_lossy(given)),
+    )
+}
+
+fn value_error(py: Attached<'_>, message: &str) -> Raised {
+    // SAFETY: attached; the exception type lives as long as the interpreter.
+    raise(py, unsafe { PyExc_ValueError }, message)
+}
+
+fn runtime_error(py: Attached<'_>, message: &str) -> Raised {
+    // SAFETY: attached; the exception type lives as long as the interpreter.
+    raise(py, unsafe { PyExc_RuntimeError }, message)
+}
+
+static NO_METHODS: Methods<1> = Methods::new([class::end()]);
+
+static FUNCTIONS: Methods<2> = Methods::new([
+    class::method_with_keywords(
+        c"start_response",
+        start_response_function,
+        c"start_response(status, headers, exc_info=None): begin the response; returns write().",
+    ),
+    class::method(
+        c"write",
+        write_function,
+        c"write(data): send bytes at once.",
+    ),
+]);
+
+unsafe extern "C" fn start_response_function(
+    this: *mut PyObject,
+    arguments: *const *mut PyObject,
+    count: Py_ssize_t,
+    keywords: *mut PyObject,
+) -> *mut PyObject {
+    // Null, or a tuple of the names of the arguments after the positional ones.
+    let named = match keywords.is_null() {
+        true => 0,
+        // SAFETY: a live tuple.
+        false => unsafe { PyTuple_GET_SIZE(keywords) },
+    };
+    super::errors::method(
+        this,
+        arguments.cast_mut(),
+        count + named,
+        |py, request: &Request, arguments| {
+            let (status, headers, exc_info) = match arguments {
+                [status, headers] if named == 0 => (status, headers, None),
+                [status, headers, exc_info] if named == 0 || is_exc_info(keywords) => {
+                    (status, headers, Some(exc_info))
+                }
+                _ => {
+                    let message = "start_response() takes a status, headers and exc_info=None";
+                    return Err(wrong_arguments(py, message));
+                }
+            };
+            request.start(py, status, headers, exc_info)?;
+            // SAFETY: it is the live owner of this function.
+            let owner = unsafe { Object::from_borrowed(py, this) };
+            class::function(&owner, FUNCTIONS.row(1))
+        },
+    )
+}
+
+/// Whether the only keyword is `exc_info`.
+fn is_exc_info(keywords: *mut PyObject) -> bool {
+    // SAFETY: a live tuple of one str, which it keeps.
+    let name = unsafe { PyTuple_GET_ITEM(keywords, 0) };
+    // SAFETY: attached, and it is a str.
+    let equal = unsafe { PyUnicode_CompareWithASCIIString(name, c"exc_info".as_ptr()) };
+    equal == 0
+}
+
+unsafe extern "C" fn write_function(
+    this: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    super::errors::method(
+        this,
+        arguments,
+        count,
+        |py, request: &Request, arguments| {
+            let [data] = arguments else {
+                return Err(wrong_arguments(py, "write() takes one argument"));
+            };
+            let Some(bytes) = data.as_bytes() else {
+                return Err(wrong_arguments(
+                    py,
+                    &format!("write() argument must be bytes, not {}", data.type_name()),
+                ));
+            };
+            match request.send(py, bytes) {
+                Ok(()) => Ok(Object::none(py)),
+                Err(SendError::Raised(raised)) => Err(raised),
+                Err(SendError::Gone) => {
+                    // SAFETY: attached; the exception type lives as long as the interpreter.
+                    Err(raise(
+                        py,
+                        unsafe { PyExc_OSError },
+                        "the client has closed the connection",
+                    ))
+                }
+            }
+        },
+    )
+}

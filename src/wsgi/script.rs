@@ -1,0 +1,212 @@
+//! Loading a script, once for each interpreter, and finding its callable.
+
+use crate::interp::exception::Exception;
+use crate::interp::{Attached, Kept, Object, Raised};
+use crate::{Code, Refusal, Script};
+use cpython_sys::*;
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The scripts that an interpreter has loaded.
+#[derive(Default)]
+pub(super) struct Scripts {
+    gates: Mutex<HashMap<CString, Arc<Gate>>>,
+}
+
+/// One script of one interpreter. Whoever comes while it is being loaded waits here, detached;
+/// only requests for this script in this interpreter do.
+#[derive(Default)]
+struct Gate {
+    module: Mutex<Option<Kept>>,
+}
+
+impl Scripts {
+    /// The callable of a script, which is loaded first where it is not yet. A failed load is not
+    /// remembered: the next request tries again.
+    ///
+    /// # Errors
+    ///
+    /// What to tell the operator: a line, and what Python said about it.
+    pub(super) fn callable<'py>(
+        &self,
+        py: Attached<'py>,
+        script: &Script,
+        group: &str,
+    ) -> Result<Object<'py>, (Refusal, String)> {
+        let gate = Arc::clone(
+            lock(&self.gates)
+                .entry(script.module().clone())
+                .or_default(),
+        );
+        let module = gate.module(py, script, group)?;
+        let place = || {
+            format!(
+                "script '{}' in application group '{group}'",
+                script.path().display()
+            )
+        };
+        match module.attribute_if_any(script.callable()) {
+            Ok(Some(callable)) => Ok(callable),
+            Ok(None) => {
+                let name = script.callable().to_string_lossy();
+                let detail = format!(
+                    "{} defines no '{name}'; define a WSGI application of that name",
+                    place()
+                );
+                Err((Refusal::new(Code::NoCallable, detail), String::new()))
+            }
+            Err(raised) => Err(failure(
+                py,
+                raised,
+                Code::NoCallable,
+                &place(),
+                "its callable could not be read",
+            )),
+        }
+    }
+
+    pub(super) fn release(self, py: Attached<'_>) {
+        for (_, gate) in self
+            .gates
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+        {
+            if let Some(module) = lock(&gate.module).take() {
+                drop(module.release(py));
+            }
+        }
+    }
+}
+
+impl Gate {
+    fn module<'py>(
+        self: &Arc<Self>,
+        py: Attached<'py>,
+        script: &Script,
+        group: &str,
+    ) -> Result<Object<'py>, (Refusal, String)> {
+        // An uncontended gate costs nothing; a contended one is waited for without the GIL, which
+        // its holder needs.
+        let mut loaded = match self.module.try_lock() {
+            Ok(guard) => guard,
+            Err(_) => py.detached(|| lock(&self.module)),
+        };
+        if let Some(module) = &*loaded {
+            return Ok(module.get(py));
+        }
+        tracing::info!(
+            "loading script '{}' into application group '{group}'",
+            script.path().display()
+        );
+        let module = load(py, script, group)?;
+        *loaded = Some(Kept::new(module.clone()));
+        Ok(module)
+    }
+}
+
+/// Reads, compiles and runs the script as a new module.
+fn load<'py>(
+    py: Attached<'py>,
+    script: &Script,
+    group: &str,
+) -> Result<Object<'py>, (Refusal, String)> {
+    let path = script.path();
+    let place = format!("script '{}' in application group '{group}'", path.display());
+    let source = py.detached(|| std::fs::read(path)).map_err(|error| {
+        let hint = if path.is_relative() {
+            "; the path is relative, and httpd's directory is no place to look"
+        } else {
+            ""
+        };
+        let detail = format!("{place} could not be read: {error}{hint}");
+        (Refusal::new(Code::ScriptNotCompiled, detail), String::new())
+    })?;
+    let code = compile(py, script, &source).map_err(|raised| {
+        failure(
+            py,
+            raised,
+            Code::ScriptNotCompiled,
+            &place,
+            "could not be compiled",
+        )
+    })?;
+    execute(py, script, &code).map_err(|raised| {
+        failure(
+            py,
+            raised,
+            Code::ScriptNotExecuted,
+            &place,
+            "could not be executed",
+        )
+    })
+}
+
+fn compile<'py>(py: Attached<'py>, script: &Script, source: &[u8]) -> Result<Object<'py>, Raised> {
+    // From bytes, so that the coding cookie is honoured.
+    Object::import(py, c"builtins")?
+        .attribute(c"compile")?
+        .call([
+            &Object::bytes(py, source)?,
+            &Object::path(py, script.path().as_os_str().as_bytes())?,
+            &Object::text(py, "exec")?,
+            // No flags, and none inherited from whoever called.
+            &Object::integer(py, 0)?,
+            &Object::boolean(py, true),
+        ])
+}
+
+fn execute<'py>(
+    py: Attached<'py>,
+    script: &Script,
+    code: &Object<'py>,
+) -> Result<Object<'py>, Raised> {
+    let name = Object::latin1(py, script.module().as_bytes())?;
+    // SAFETY: attached; it returns a new reference or raises.
+    let module = unsafe { Object::from_owned(py, PyModule_NewObject(name.as_ptr())) }?;
+    module.set_attribute(
+        c"__file__",
+        &Object::path(py, script.path().as_os_str().as_bytes())?,
+    )?;
+    let namespace = module.attribute(c"__dict__")?;
+    namespace.set_item_named(c"__builtins__", &Object::import(py, c"builtins")?)?;
+    let modules = Object::import(py, c"sys")?.attribute(c"modules")?;
+    modules.set_item(&name, &module)?;
+    // SAFETY: attached; all three are live objects; it returns a new reference or raises.
+    let result = unsafe { PyEval_EvalCode(code.as_ptr(), namespace.as_ptr(), namespace.as_ptr()) };
+    // SAFETY: see above.
+    if let Err(raised) = unsafe { Object::from_owned(py, result) } {
+        let exception = Exception::take(py, raised);
+        if modules
+            .attribute(c"pop")?
+            .call([&name, &Object::none(py)])
+            .is_err()
+        {
+            // SAFETY: attached; what the script raised matters more than what sys.modules did.
+            unsafe { PyErr_Clear() };
+        }
+        return Err(exception.restore());
+    }
+    Ok(module)
+}
+
+fn failure(
+    py: Attached<'_>,
+    raised: Raised,
+    code: Code,
+    place: &str,
+    what: &str,
+) -> (Refusal, String) {
+    let exception = Exception::take(py, raised);
+    if exception.is_system_exit() {
+        let detail = format!("{place} {what}: it raised SystemExit, which ends no process here");
+        return (Refusal::new(code, detail), String::new());
+    }
+    let detail = format!("{place} {what}: {}", exception.summary());
+    (Refusal::new(code, detail), exception.traceback())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
