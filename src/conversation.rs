@@ -9,7 +9,11 @@ use std::time::{Duration, Instant};
 
 /// How long a job may lie in the queue before the group is asked for one more thread. A thread
 /// that serves short requests takes hundreds of jobs in that time; one that is blocked takes none.
+/// It is asked again after twice the time, and so on, up to [`LONGEST_PATIENCE`].
 const PATIENCE: Duration = Duration::from_millis(2);
+
+/// How often a request looks at least whether its job still lies there.
+const LONGEST_PATIENCE: Duration = Duration::from_millis(250);
 
 /// A request that an application group has taken. Dropping it tells the application that nobody
 /// listens any more.
@@ -33,28 +37,23 @@ pub enum Event {
 impl Conversation {
     pub(crate) fn new(end: RequestEnd, group: Arc<Group>, patience: Option<Duration>) -> Self {
         let give_up = patience.map(|patience| Instant::now() + patience);
-        Self {
-            end,
-            group,
-            give_up,
-        }
+        Self { end, group, give_up }
     }
 
     /// Waits for what comes next.
     pub fn next(&self) -> Event {
+        let mut patience = PATIENCE;
         loop {
-            let timeout = (!self.end.started()).then_some(PATIENCE);
+            let timeout = (!self.end.started()).then_some(patience);
             match self.end.next(timeout) {
                 Next::Reply(reply) => return Event::Reply(reply),
                 Next::Timeout if self.end.started() => {}
                 Next::Timeout => {
-                    if self
-                        .give_up
-                        .is_some_and(|deadline| Instant::now() >= deadline)
-                    {
+                    if self.give_up.is_some_and(|deadline| Instant::now() >= deadline) {
                         return Event::Failed(self.nested_too_long());
                     }
                     self.group.grow();
+                    patience = LONGEST_PATIENCE.min(patience * 2);
                 }
                 Next::Lost => {
                     return Event::Failed(Refusal::new(

@@ -75,10 +75,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal; `detail` says what was met, where, and what to do.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-        }
+        Self { code, detail: detail.into() }
     }
 }
 

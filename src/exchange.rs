@@ -13,12 +13,17 @@
 //! wakes the other one, so nobody waits for somebody who has left.
 #![forbid(unsafe_code)]
 
+mod sync;
+#[cfg(test)]
+mod tests;
+
 use crate::{Job, LogEntry, Outcome, Part, Reply};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{RecvTimeoutError, TrySendError};
 use slab::Slab;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+use sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, MutexGuard, Receiver, Sender, bounded};
 
 /// How many replies may be under way to a request thread that is busy with a slow client.
 pub const IN_FLIGHT: usize = 4;
@@ -102,11 +107,7 @@ enum Message {
 impl Exchanges {
     /// A table for at most `limit` exchanges at a time.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self {
-            table: Mutex::default(),
-            limit,
-            interrupted: AtomicBool::new(false),
-        })
+        Arc::new(Self { table: Mutex::default(), limit, interrupted: AtomicBool::new(false) })
     }
 
     /// Opens an exchange about the job that `fill` writes, or `None` at the limit.
@@ -126,18 +127,12 @@ impl Exchanges {
             let key = table.live.insert(Arc::clone(&slot));
             (slot, key, generation)
         };
+        let hold = |slot| Hold { exchanges: Arc::clone(self), slot, key, generation };
+        let request = RequestEnd { hold: hold(Arc::clone(&slot)) };
+        let link = Arc::new(Link { hold: hold(Arc::clone(&slot)) });
+        // Both ends are there: should `fill` panic, they let go.
         let mut job = std::mem::take(&mut *lock(&slot.job));
         fill(&mut job);
-        let hold = |slot| Hold {
-            exchanges: Arc::clone(self),
-            slot,
-            key,
-            generation,
-        };
-        let request = RequestEnd {
-            hold: hold(Arc::clone(&slot)),
-        };
-        let link = Arc::new(Link { hold: hold(slot) });
         Some((request, ApplicationEnd { job, link }))
     }
 
@@ -152,10 +147,8 @@ impl Exchanges {
         for (_, slot) in &self.lock().live {
             let generation = slot.generation.load(Ordering::Relaxed);
             // A full channel wakes its reader as well, which then looks at the flag.
-            let _ = slot.replies.sender.try_send(Tagged {
-                generation,
-                message: Message::Interrupt,
-            });
+            let _ =
+                slot.replies.sender.try_send(Tagged { generation, message: Message::Interrupt });
         }
     }
 
@@ -189,11 +182,7 @@ impl Slot {
     /// Makes a spare slot that of a new exchange. The table's lock, which both this and giving
     /// back happen under, orders these writes.
     fn open(&self, generation: u64) {
-        debug_assert_eq!(
-            self.holders.load(Ordering::Relaxed),
-            0,
-            "a slot in use was opened"
-        );
+        debug_assert_eq!(self.holders.load(Ordering::Relaxed), 0, "a slot in use was opened");
         self.generation.store(generation, Ordering::Relaxed);
         self.started.store(false, Ordering::Relaxed);
         self.request_gone.store(false, Ordering::Relaxed);
@@ -224,10 +213,7 @@ struct Hold {
 
 impl Hold {
     fn tag<T>(&self, message: T) -> Tagged<T> {
-        Tagged {
-            generation: self.generation,
-            message,
-        }
+        Tagged { generation: self.generation, message }
     }
 }
 
@@ -239,10 +225,7 @@ impl Drop for Hold {
         }
         let mut table = self.exchanges.lock();
         let slot = table.live.remove(self.key);
-        debug_assert!(
-            Arc::ptr_eq(&slot, &self.slot),
-            "a slot was given back twice"
-        );
+        debug_assert!(Arc::ptr_eq(&slot, &self.slot), "a slot was given back twice");
         // Under the lock, since `Exchanges::interrupt` sends to live slots under it.
         slot.replies.drain();
         slot.answers.drain();
@@ -272,12 +255,7 @@ pub enum Next {
 impl RequestEnd {
     /// Waits for the next reply, no longer than `timeout` where one is given.
     pub fn next(&self, timeout: Option<Duration>) -> Next {
-        let Hold {
-            exchanges,
-            slot,
-            generation,
-            ..
-        } = &self.hold;
+        let Hold { exchanges, slot, generation, .. } = &self.hold;
         loop {
             if exchanges.interrupted() {
                 return Next::Interrupted;
@@ -305,12 +283,7 @@ impl RequestEnd {
     /// Answers [`Reply::Ask`].
     pub fn answer(&self, answer: Answer) {
         // There is room: the application asks one thing at a time.
-        let _ = self
-            .hold
-            .slot
-            .answers
-            .sender
-            .try_send(self.hold.tag(Some(answer)));
+        let _ = self.hold.slot.answers.sender.try_send(self.hold.tag(Some(answer)));
     }
 
     /// Whether an interpreter thread has taken the job.
@@ -389,10 +362,7 @@ impl Link {
 
     /// Says how the response ended, where no part has said it yet.
     pub fn end(&self, outcome: Outcome) {
-        let part = Part {
-            end: Some(outcome),
-            ..Part::default()
-        };
+        let part = Part { end: Some(outcome), ..Part::default() };
         // A request end that has let go does not want to know.
         let _ = self.respond(part);
     }
@@ -417,33 +387,29 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// The request thread is busy or has gone; the entry comes back.
+    /// The request thread is busy or has gone, or another thread of the application speaks; the
+    /// entry comes back.
     pub fn log(&self, entry: LogEntry) -> Result<(), LogEntry> {
+        // Within a turn as well: a request end that leaves makes room for the one message that may
+        // come too late, not for several.
+        let Ok(_turn) = self.hold.slot.turn.try_lock() else { return Err(entry) };
         if self.request_gone() {
             return Err(entry);
         }
         let tagged = self.hold.tag(Message::Reply(Reply::Log(entry)));
-        self.hold
-            .slot
-            .replies
-            .sender
-            .try_send(tagged)
-            .map_err(|refused| match refused.into_inner().message {
+        self.hold.slot.replies.sender.try_send(tagged).map_err(|refused| {
+            match refused.into_inner().message {
                 Message::Reply(Reply::Log(entry)) => entry,
                 other => unreachable!("a log entry was sent and {other:?} came back"),
-            })
+            }
+        })
     }
 
     fn send(&self, message: Message) -> Result<(), Gone> {
         if self.request_gone() {
             return Err(Gone);
         }
-        self.hold
-            .slot
-            .replies
-            .sender
-            .send(self.hold.tag(message))
-            .map_err(|_| Gone)
+        self.hold.slot.replies.sender.send(self.hold.tag(message)).map_err(|_| Gone)
     }
 }
 

@@ -22,20 +22,14 @@ impl Fields {
         self.bytes.extend_from_slice(name);
         let name = self.bytes.len();
         self.bytes.extend_from_slice(value);
-        self.ends.push(End {
-            name,
-            value: self.bytes.len(),
-        });
+        self.ends.push(End { name, value: self.bytes.len() });
     }
 
     /// All fields, in the order they were added.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
         let mut start = 0;
         self.ends.iter().map(move |end| {
-            let field = (
-                &self.bytes[start..end.name],
-                &self.bytes[end.name..end.value],
-            );
+            let field = (&self.bytes[start..end.name], &self.bytes[end.name..end.value]);
             start = end.value;
             field
         })
@@ -43,9 +37,7 @@ impl Fields {
 
     /// The value of the first field of that name.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.iter()
-            .find(|(candidate, _)| *candidate == name)
-            .map(|(_, value)| value)
+        self.iter().find(|(candidate, _)| *candidate == name).map(|(_, value)| value)
     }
 
     /// Removes all fields and keeps the memory.

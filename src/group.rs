@@ -55,10 +55,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self {
-            settings,
-            may_finalize: AtomicBool::new(false),
-        }
+        Self { settings, may_finalize: AtomicBool::new(false) }
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -89,8 +86,8 @@ struct Crew {
     phase: Phase,
     replica: Option<Arc<Replica>>,
     threads: usize,
-    /// When the interpreter has to be at its end, once the group is closed.
-    deadline: Option<Instant>,
+    /// How long the interpreter has, once the group is closed.
+    limits: Option<Limits>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,6 +99,8 @@ enum Phase {
     Starting,
     /// Jobs are served.
     Serving,
+    /// The group is closed and no request is under way: `atexit` callbacks and the like.
+    Ending,
     /// CPython could not be started, and nothing will be served.
     Refusing(Refusal),
     /// The owner thread has ended.
@@ -115,14 +114,33 @@ pub(crate) enum End {
     Gone,
     /// The interpreter, which this CPython cannot end; no thread has anything to do in it.
     Parked,
-    /// Threads, which may run at any moment.
-    Alive,
+    /// Daemon threads of its applications, which may run at any moment.
+    Daemons,
+    /// Threads that should have ended by the deadline.
+    Late,
+}
+
+/// How long what runs in a process may take to come to its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests that are under way end by then, or are left behind.
+    pub requests: Instant,
+    /// Threads of applications, and what they registered with `atexit`, end by then.
+    pub everything: Instant,
 }
 
 /// An interpreter that serves a group.
 struct Replica {
     interpreter: Arc<Interpreter>,
     residents: Residents,
+}
+
+impl Limits {
+    /// No time at all.
+    fn over() -> Self {
+        let now = Instant::now();
+        Self { requests: now, everything: now }
+    }
 }
 
 impl Group {
@@ -206,9 +224,7 @@ impl Group {
         }
         let group = Arc::clone(self);
         let number = crew.threads;
-        match spawn(format!("mnf-{number}-{}", self.name), move || {
-            group.help(replica)
-        }) {
+        match spawn(format!("mnf-{number}-{}", self.name), move || group.help(replica)) {
             Ok(_) => crew.threads += 1,
             Err(error) => {
                 tracing::warn!(group = %self.name, "no thread more than {number}: {error}")
@@ -217,18 +233,15 @@ impl Group {
     }
 
     /// Takes no more jobs; those queued are still served. The interpreter is then brought to its
-    /// end, until `deadline` at the latest.
-    pub(crate) fn close(&self, deadline: Instant) {
+    /// end. The limits given first hold.
+    pub(crate) fn close(&self, limits: Limits) {
         let mut crew = self.crew();
-        crew.deadline.get_or_insert(deadline);
+        crew.limits.get_or_insert(limits);
         if crew.phase == Phase::Cold {
             crew.phase = Phase::Ended(End::Gone);
         }
         drop(crew);
-        self.queue
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.queue.write().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Throws away the jobs that no thread has taken.
@@ -236,23 +249,21 @@ impl Group {
         while self.jobs.try_recv().is_ok() {}
     }
 
-    /// Waits for the owner thread to end, until the deadline, and says what is left.
-    pub(crate) fn wait_for_end(&self, deadline: Instant) -> End {
+    /// Waits for the owner thread of a closed group to end, and says what is left.
+    pub(crate) fn wait_for_end(&self) -> End {
         let mut crew = self.crew();
         loop {
-            match crew.phase {
+            let limits = crew.limits.unwrap_or_else(Limits::over);
+            let limit = match crew.phase {
                 Phase::Ended(end) => return end,
                 Phase::Refusing(_) => return End::Gone,
-                Phase::Cold | Phase::Starting | Phase::Serving => {}
-            }
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-                return End::Alive;
+                Phase::Cold | Phase::Starting | Phase::Serving => limits.requests,
+                Phase::Ending => limits.everything,
             };
-            let (waited, _) = self
-                .crew_changed
-                .wait_timeout(crew, left)
-                .unwrap_or_else(PoisonError::into_inner);
-            crew = waited;
+            match self.wait_until(crew, limit) {
+                Some(waited) => crew = waited,
+                None => return End::Late,
+            }
         }
     }
 
@@ -338,13 +349,7 @@ impl Group {
                 Gil::Shared => "shared GIL",
             }
         );
-        Ok((
-            Arc::new(Replica {
-                interpreter,
-                residents,
-            }),
-            state,
-        ))
+        Ok((Arc::new(Replica { interpreter, residents }), state))
     }
 
     /// The interpreter could not be made: those who wait are told, and the next job tries again.
@@ -375,7 +380,7 @@ impl Group {
         };
         tracing::error!(critical = self.name.is_main(), "{refusal}");
         let mut crew = self.crew();
-        crew.phase = match (self.name.is_main(), crew.deadline) {
+        crew.phase = match (self.name.is_main(), crew.limits) {
             (true, _) => Phase::Refusing(refusal.clone()),
             (false, Some(_)) => Phase::Ended(End::Gone),
             (false, None) => Phase::Cold,
@@ -420,19 +425,21 @@ impl Group {
 
     /// Ends the interpreter on its owner thread, in the time there is.
     fn retire(&self, replica: Arc<Replica>, mut state: ThreadState) -> End {
-        let deadline = self.wait_for_helpers();
+        let limits = self.wait_for_helpers();
         let interpreter = Arc::clone(&replica.interpreter);
         let Ok(replica) = Arc::try_unwrap(replica) else {
             tracing::debug!(group = %self.name, "its threads did not end in time");
             state.abandon();
-            return End::Alive;
+            return End::Late;
         };
+        self.crew().phase = Phase::Ending;
+        self.crew_changed.notify_all();
         let functions = state.attach(|py| replica.residents.release(py));
         let name = self.name.to_string();
-        let alone = ending::wind_up(&name, &interpreter, &mut state, functions, deadline);
-        if !alone {
+        let left = ending::wind_up(&name, &interpreter, &mut state, functions, limits.everything);
+        if left != End::Gone {
             state.abandon();
-            return End::Alive;
+            return left;
         }
         let gone = if !self.name.is_main() {
             ending::end(state)
@@ -447,22 +454,29 @@ impl Group {
         if gone { End::Gone } else { End::Parked }
     }
 
-    /// Waits for the other threads of the interpreter to end, until the deadline, which it returns.
-    fn wait_for_helpers(&self) -> Instant {
+    /// Waits for the other threads of the interpreter, while requests may be under way.
+    fn wait_for_helpers(&self) -> Limits {
         let mut crew = self.crew();
         crew.replica = None;
-        let deadline = crew.deadline.unwrap_or_else(Instant::now);
+        let limits = crew.limits.unwrap_or_else(Limits::over);
         while crew.threads > 1 {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-                break;
-            };
-            let (waited, _) = self
-                .crew_changed
-                .wait_timeout(crew, left)
-                .unwrap_or_else(PoisonError::into_inner);
-            crew = waited;
+            match self.wait_until(crew, limits.requests) {
+                Some(waited) => crew = waited,
+                None => break,
+            }
         }
-        deadline
+        limits
+    }
+
+    /// Waits for a change, or returns `None` when the time is over.
+    fn wait_until<'a>(
+        &self,
+        crew: MutexGuard<'a, Crew>,
+        limit: Instant,
+    ) -> Option<MutexGuard<'a, Crew>> {
+        let left = limit.checked_duration_since(Instant::now())?;
+        let waited = self.crew_changed.wait_timeout(crew, left);
+        Some(waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
     fn crew(&self) -> MutexGuard<'_, Crew> {
@@ -470,16 +484,12 @@ impl Group {
     }
 
     fn wait<'a>(&self, crew: MutexGuard<'a, Crew>) -> MutexGuard<'a, Crew> {
-        self.crew_changed
-            .wait(crew)
-            .unwrap_or_else(PoisonError::into_inner)
+        self.crew_changed.wait(crew).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Group")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("Group").field("name", &self.name).finish_non_exhaustive()
     }
 }

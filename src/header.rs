@@ -54,10 +54,7 @@ pub fn status_code(status: &[u8]) -> Result<u16, HeaderError> {
     if rest.iter().any(u8::is_ascii_control) {
         return Err(HeaderError::Reason);
     }
-    match digits
-        .iter()
-        .fold(0, |code, digit| code * 10 + u16::from(digit - b'0'))
-    {
+    match digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0')) {
         code if code < 200 => Err(HeaderError::InterimStatus),
         code => Ok(code),
     }
@@ -72,10 +69,7 @@ pub fn check_header(name: &[u8], value: &[u8]) -> Result<(), HeaderError> {
     if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) {
         return Err(HeaderError::Name);
     }
-    if value
-        .iter()
-        .any(|byte| byte.is_ascii_control() && *byte != b'\t')
-    {
+    if value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
         return Err(HeaderError::Value);
     }
     if name.eq_ignore_ascii_case(b"Transfer-Encoding") {
@@ -115,10 +109,7 @@ mod tests {
         assert_eq!(status_code(b"20 OK"), Err(HeaderError::Status));
         assert_eq!(status_code(b"2000 OK"), Err(HeaderError::Status));
         assert_eq!(status_code(b""), Err(HeaderError::Status));
-        assert_eq!(
-            status_code(b"100 Continue"),
-            Err(HeaderError::InterimStatus)
-        );
+        assert_eq!(status_code(b"100 Continue"), Err(HeaderError::InterimStatus));
         assert_eq!(status_code(b"200 O\rK"), Err(HeaderError::Reason));
     }
 
@@ -128,14 +119,8 @@ mod tests {
         assert_eq!(check_header(b"", b""), Err(HeaderError::Name));
         assert_eq!(check_header(b"X Y", b""), Err(HeaderError::Name));
         assert_eq!(check_header(b"X:Y", b""), Err(HeaderError::Name));
-        assert_eq!(
-            check_header(b"X", b"a\r\nSet-Cookie: b"),
-            Err(HeaderError::Value)
-        );
-        assert_eq!(
-            check_header(b"transfer-encoding", b"chunked"),
-            Err(HeaderError::HopByHop)
-        );
+        assert_eq!(check_header(b"X", b"a\r\nSet-Cookie: b"), Err(HeaderError::Value));
+        assert_eq!(check_header(b"transfer-encoding", b"chunked"), Err(HeaderError::HopByHop));
         assert_eq!(content_length(b"0"), Ok(0));
         assert_eq!(content_length(b"zz"), Err(HeaderError::ContentLength));
         assert_eq!(content_length(b"-1"), Err(HeaderError::ContentLength));

@@ -85,10 +85,7 @@ mod tests {
     #[test]
     fn a_module_is_named_after_the_md5_of_its_path() {
         let script = Script::new(b"/srv/app.wsgi", b"application").unwrap();
-        assert_eq!(
-            script.module().to_str().unwrap(),
-            "_mod_wsgi_295f8766fc4bd953ab4cd252da58a6a3"
-        );
+        assert_eq!(script.module().to_str().unwrap(), "_mod_wsgi_295f8766fc4bd953ab4cd252da58a6a3");
         assert!(Script::new(b"/srv/\0", b"application").is_err());
     }
 }

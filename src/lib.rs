@@ -47,7 +47,7 @@ pub use cpython_sys::VERSION_TEXT as PYTHON_VERSION;
 pub use error::{Code, Refusal};
 pub use exchange::Answer;
 pub use fields::Fields;
-pub use group::GroupName;
+pub use group::{GroupName, Limits};
 pub use job::{Job, Script};
 pub use reply::{Head, Level, LogEntry, Outcome, Part, Reply};
 pub use runtime::{Left, Runtime};

@@ -1,11 +1,11 @@
 //! The Python runtime of a process: its application groups, from the first to the last request.
 
 use crate::exchange::Exchanges;
-use crate::group::{End, Group, Shared};
+use crate::group::{End, Group, Limits, Shared};
 use crate::{Code, Conversation, GroupName, Job, Refusal, Settings};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How many exchanges a process may have at once, for each request thread: requests nest.
 const EXCHANGES_PER_THREAD: usize = 16;
@@ -27,7 +27,10 @@ pub struct Runtime {
 pub enum Left {
     /// Nothing of ours runs any more.
     Nothing,
-    /// Threads are alive: no destructor may run under them, so leave by `_exit`.
+    /// Daemon threads of applications, which end with the process. No destructor may run under
+    /// them, so leave by `_exit`.
+    Daemons,
+    /// Threads that should have ended by the deadline. Leave by `_exit`.
     Threads,
 }
 
@@ -72,10 +75,7 @@ impl Runtime {
         let Some((request, application)) = self.exchanges.open(fill) else {
             return Err(Refusal::new(
                 Code::QueueFull,
-                format!(
-                    "{} requests are in this process already",
-                    self.exchanges.live()
-                ),
+                format!("{} requests are in this process already", self.exchanges.live()),
             ));
         };
         group.submit(application)?;
@@ -84,30 +84,29 @@ impl Runtime {
 
     /// Fails every request that waits and takes no more, for a process that stops at once. Safe to
     /// call again.
-    pub fn interrupt(&self, deadline: Instant) {
+    pub fn interrupt(&self, limits: Limits) {
         self.exchanges.interrupt();
         for group in self.all() {
-            group.close(deadline);
+            group.close(limits);
             group.discard();
         }
     }
 
     /// Takes no more requests, waits for those under way, calls what applications registered with
-    /// `atexit`, and ends the interpreters, all of it until `deadline` at the latest.
-    pub fn finish(&self, deadline: Instant) -> Left {
+    /// `atexit`, and ends the interpreters, all of it within limits; those given first hold.
+    pub fn finish(&self, limits: Limits) -> Left {
         let subinterpreters: Vec<_> = self.groups().values().cloned().collect();
         for group in &subinterpreters {
-            group.close(deadline);
+            group.close(limits);
         }
-        let ends = subinterpreters
-            .iter()
-            .map(|group| group.wait_for_end(deadline));
+        let ends = subinterpreters.iter().map(|group| group.wait_for_end());
         let worst = ends.max().unwrap_or(End::Gone);
         self.shared.may_finalize(worst == End::Gone);
-        self.main.close(deadline);
-        match worst.max(self.main.wait_for_end(deadline)) {
+        self.main.close(limits);
+        match worst.max(self.main.wait_for_end()) {
             End::Gone | End::Parked => Left::Nothing,
-            End::Alive => Left::Threads,
+            End::Daemons => Left::Daemons,
+            End::Late => Left::Threads,
         }
     }
 
@@ -142,10 +141,6 @@ impl Runtime {
     }
 
     fn all(&self) -> Vec<Arc<Group>> {
-        self.groups()
-            .values()
-            .chain([&self.main])
-            .cloned()
-            .collect()
+        self.groups().values().chain([&self.main]).cloned().collect()
     }
 }

@@ -43,11 +43,7 @@ impl Default for Settings {
         Self {
             python_home: None,
             python_path: Vec::new(),
-            gil: if cpython_sys::OWN_GIL_IS_SAFE {
-                Gil::Own
-            } else {
-                Gil::Shared
-            },
+            gil: if cpython_sys::OWN_GIL_IS_SAFE { Gil::Own } else { Gil::Shared },
             interpreter_threads: 1,
             interpreter_limit: 64,
             queue_limit: 64,

@@ -20,10 +20,7 @@ pub fn spawn<T: Send + 'static>(
 ) -> io::Result<JoinHandle<T>> {
     // A thread inherits its maker's mask, so there is no moment in which it could take a signal.
     let mask = block_asynchronous_signals();
-    let started = std::thread::Builder::new()
-        .name(name)
-        .stack_size(STACK_BYTES)
-        .spawn(body);
+    let started = std::thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(body);
     // SAFETY: `mask` is the mask this thread had; a null third argument asks for nothing back.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask, std::ptr::null_mut()) };
     started
@@ -35,14 +32,9 @@ fn block_asynchronous_signals() -> libc::sigset_t {
     let mut former = MaybeUninit::uninit();
     // SAFETY: sigfillset initialises the set it is given.
     unsafe { libc::sigfillset(blocked.as_mut_ptr()) };
-    for fault in [
-        libc::SIGSEGV,
-        libc::SIGBUS,
-        libc::SIGFPE,
-        libc::SIGILL,
-        libc::SIGABRT,
-        libc::SIGTRAP,
-    ] {
+    for fault in
+        [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP]
+    {
         // SAFETY: the set was initialised above, and the number is a signal's.
         unsafe { libc::sigdelset(blocked.as_mut_ptr(), fault) };
     }

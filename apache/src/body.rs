@@ -16,12 +16,7 @@ pub(crate) struct Body<'r> {
 
 impl<'r> Body<'r> {
     pub(crate) fn new(r: Request<'r>) -> Self {
-        Self {
-            r,
-            brigade: std::ptr::null_mut(),
-            ended: false,
-            refusal: None,
-        }
+        Self { r, brigade: std::ptr::null_mut(), ended: false, refusal: None }
     }
 
     /// The status of a request whose body could not be read.
@@ -44,10 +39,7 @@ impl<'r> Body<'r> {
                 return Answer::Failed;
             }
         }
-        Answer::Body {
-            bytes,
-            last: self.ended,
-        }
+        Answer::Body { bytes, last: self.ended }
     }
 
     /// Reads once, and appends what came.

@@ -17,7 +17,7 @@
 use crate::config::{self, OwnGil, ServerConfig};
 use crate::{boundary, log};
 use httpd_sys::*;
-use manifold::{Code, Gil, Left, Level, Runtime, Settings};
+use manifold::{Code, Gil, Left, Level, Limits, Runtime, Settings};
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
@@ -25,8 +25,12 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// How long requests have that are still under way when the child has to go. httpd reminds a child
+/// after three seconds, and says so in the log.
+const REQUEST_LIMIT: Duration = Duration::from_secs(2);
+
 /// How long applications and interpreters have to come to their end. httpd kills a child that has
-/// not gone after about nine seconds.
+/// not gone after nine seconds.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// Bits of [`Child::orders`].
@@ -66,12 +70,8 @@ pub(crate) unsafe extern "C" fn init(pool: *mut apr_pool_t, server: *mut server_
             );
             return log::server(Level::Error, &text);
         };
-        let child = Child {
-            runtime: Runtime::start(settings),
-            orders: AtomicU8::new(0),
-            wake,
-            done,
-        };
+        let child =
+            Child { runtime: Runtime::start(settings), orders: AtomicU8::new(0), wake, done };
         let child = CHILD.get_or_init(|| child);
         if let Err(error) =
             manifold::spawn("mnf-keeper".to_owned(), move || keep(child, log_thread))
@@ -118,11 +118,7 @@ unsafe extern "C" fn leave(_: *mut c_void) -> c_int {
     child.order(LEAVE);
     // A little longer than the keeper takes at most: it then says itself what is left.
     let limit = END_LIMIT + Duration::from_secs(1);
-    let mut done = libc::pollfd {
-        fd: child.done.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
+    let mut done = libc::pollfd { fd: child.done.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     let limit = c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX);
     // SAFETY: one valid entry; an interrupted wait counts as a missed deadline.
     if unsafe { libc::poll(&raw mut done, 1, limit) } != 1 {
@@ -144,20 +140,23 @@ fn keep(child: &'static Child, log_thread: Option<JoinHandle<()>>) {
     loop {
         wait(&child.wake);
         let orders = child.orders.load(Ordering::SeqCst);
-        let deadline = Instant::now() + END_LIMIT;
+        let now = Instant::now();
+        let limits = Limits { requests: now + REQUEST_LIMIT, everything: now + END_LIMIT };
         if orders & STOP_AT_ONCE != 0 {
-            child.runtime.interrupt(deadline);
+            child.runtime.interrupt(limits);
         }
         if orders & LEAVE != 0 {
-            if child.runtime.finish(deadline) == Left::Threads {
+            let left = child.runtime.finish(limits);
+            if left == Left::Threads {
                 tracing::warn!(
-                    "{}: threads of applications are still running {} s after the end of this child was \
-                     due; it goes without them",
+                    "{}: requests that are under way have {} s, and atexit callbacks and threads that are no \
+                     daemons {} s, when a child stops; some took longer, and the child goes without them",
                     Code::NotEnded,
+                    REQUEST_LIMIT.as_secs(),
                     END_LIMIT.as_secs()
                 );
-                LEAVE_BY_EXIT.store(true, Ordering::SeqCst);
             }
+            LEAVE_BY_EXIT.store(left != Left::Nothing, Ordering::SeqCst);
             log::close();
             if let Some(thread) = log_thread {
                 let _ = thread.join();
@@ -183,34 +182,27 @@ unsafe extern "C" fn exit_at_once(status: c_int, _: *mut c_void) {
 
 /// What the configuration and the MPM make of [`Settings`].
 fn settings(config: &ServerConfig) -> Settings {
-    let threads = usize::try_from(mpm(AP_MPMQ_MAX_THREADS))
-        .unwrap_or(1)
-        .max(1);
+    let threads = usize::try_from(mpm(AP_MPMQ_MAX_THREADS)).unwrap_or(1).max(1);
     let defaults = Settings::default();
     let gil = match config.own_gil.unwrap_or(OwnGil::Auto) {
-        OwnGil::Auto => defaults.gil,
-        OwnGil::On => {
-            if defaults.gil == Gil::Shared {
-                let text = format!(
-                    "{}: WSGIPerInterpreterGIL On has no effect: in Python {} standard modules crash under \
-                     a GIL of their own; use Python 3.13 or later",
-                    Code::SharedGil,
-                    manifold::PYTHON_VERSION
-                );
-                log::server(Level::Warning, &text);
-            }
-            defaults.gil
-        }
         OwnGil::Off => Gil::Shared,
+        OwnGil::Auto | OwnGil::On => defaults.gil,
     };
+    if defaults.gil == Gil::Shared && config.own_gil != Some(OwnGil::Off) {
+        let text = format!(
+            "{}: interpreters share one GIL: under a GIL of their own, standard modules of Python {} crash; \
+             use Python 3.13 or later, or say WSGIPerInterpreterGIL Off",
+            Code::SharedGil,
+            manifold::PYTHON_VERSION
+        );
+        log::server(Level::Warning, &text);
+    }
     Settings {
         python_home: config.python_home.clone(),
         python_path: config.python_path.clone(),
         gil,
         interpreter_threads: config.interpreter_threads.unwrap_or(threads),
-        interpreter_limit: config
-            .interpreter_limit
-            .unwrap_or(defaults.interpreter_limit),
+        interpreter_limit: config.interpreter_limit.unwrap_or(defaults.interpreter_limit),
         queue_limit: (threads * 2).max(defaults.queue_limit),
         processes: mpm(AP_MPMQ_MAX_DAEMONS),
         multithread: threads > 1,
@@ -228,12 +220,7 @@ fn mpm(property: u32) -> c_int {
 }
 
 fn server_version() -> (i32, i32, i32) {
-    let mut version = ap_version_t {
-        major: 0,
-        minor: 0,
-        patch: 0,
-        add_string: std::ptr::null(),
-    };
+    let mut version = ap_version_t { major: 0, minor: 0, patch: 0, add_string: std::ptr::null() };
     // SAFETY: it fills the structure it is given.
     unsafe { ap_get_server_revision(&raw mut version) };
     (version.major, version.minor, version.patch)

@@ -68,10 +68,7 @@ impl GroupRule {
             b"%{SERVER}" => Self::Server,
             b"%{HOST}" => Self::Host,
             b"%{RESOURCE}" => Self::Resource,
-            _ => match value
-                .strip_prefix(b"%{ENV:")
-                .and_then(|rest| rest.strip_suffix(b"}"))
-            {
+            _ => match value.strip_prefix(b"%{ENV:").and_then(|rest| rest.strip_suffix(b"}")) {
                 Some(name) if !name.is_empty() => Self::Environment(name.to_vec()),
                 _ => Self::Fixed(GroupName::new(value)),
             },
@@ -118,8 +115,7 @@ fn merge_tables(
         (Some(base), Some(more)) => {
             let both = base.iter().chain(more.iter());
             Some(Arc::new(
-                both.map(|(name, handler)| (name.clone(), Arc::clone(handler)))
-                    .collect(),
+                both.map(|(name, handler)| (name.clone(), Arc::clone(handler))).collect(),
             ))
         }
         (one, other) => other.or(one).cloned(),
@@ -221,12 +217,7 @@ fn keep<T>(pool: *mut apr_pool_t, record: T) -> *mut c_void {
     let record = Box::into_raw(Box::new(record)).cast();
     // SAFETY: httpd passes a live pool; a forked program that clears it need not drop the record.
     unsafe {
-        apr_pool_cleanup_register(
-            pool,
-            record,
-            Some(release::<T>),
-            Some(apr_pool_cleanup_null),
-        )
+        apr_pool_cleanup_register(pool, record, Some(release::<T>), Some(apr_pool_cleanup_null))
     };
     record
 }
@@ -236,10 +227,8 @@ mod tests {
     use super::*;
 
     fn section(name: &[u8], path: &[u8], authorization: Option<bool>) -> DirectoryConfig {
-        let mut config = DirectoryConfig {
-            pass_authorization: authorization,
-            ..Default::default()
-        };
+        let mut config =
+            DirectoryConfig { pass_authorization: authorization, ..Default::default() };
         let handler = HandlerScript {
             script: Arc::new(Script::new(path, b"handle_request").unwrap()),
             process_group: None,
@@ -251,9 +240,7 @@ mod tests {
     }
 
     fn path(config: &DirectoryConfig, name: &[u8]) -> Option<String> {
-        config
-            .handler(name)
-            .map(|handler| handler.script.path().display().to_string())
+        config.handler(name).map(|handler| handler.script.path().display().to_string())
     }
 
     #[test]
@@ -290,10 +277,7 @@ mod tests {
         assert_eq!(GroupRule::parse(b"%{SERVER}"), GroupRule::Server);
         assert_eq!(GroupRule::parse(b"%{server}"), fixed(b"%{server}"));
         assert_eq!(GroupRule::parse(b"my%{SERVER}"), fixed(b"my%{SERVER}"));
-        assert_eq!(
-            GroupRule::parse(b"%{ENV:G}"),
-            GroupRule::Environment(b"G".to_vec())
-        );
+        assert_eq!(GroupRule::parse(b"%{ENV:G}"), GroupRule::Environment(b"G".to_vec()));
         assert_eq!(GroupRule::parse(b"%{ENV:}"), fixed(b"%{ENV:}"));
     }
 }

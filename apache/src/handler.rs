@@ -32,16 +32,11 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, handler: &HandlerScript) -> 
     if let Err(status) = check(r) {
         return status;
     }
-    let pass_authorization = handler
-        .pass_authorization
-        .or(config.pass_authorization)
-        .unwrap_or(false);
+    let pass_authorization =
+        handler.pass_authorization.or(config.pass_authorization).unwrap_or(false);
     let variables = Variables::of(r, pass_authorization);
 
-    let process_group = handler
-        .process_group
-        .as_ref()
-        .or(config.process_group.as_ref());
+    let process_group = handler.process_group.as_ref().or(config.process_group.as_ref());
     let process_group =
         process_group.map_or_else(GroupName::default, |rule| resolve(r, rule, &variables));
     if !process_group.is_main() {
@@ -54,23 +49,15 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, handler: &HandlerScript) -> 
         );
         return refuse(r, &refusal);
     }
-    let application_group = handler
-        .application_group
-        .as_ref()
-        .or(config.application_group.as_ref());
-    let application_group = resolve(
-        r,
-        application_group.unwrap_or(&GroupRule::Resource),
-        &variables,
-    );
+    let application_group =
+        handler.application_group.as_ref().or(config.application_group.as_ref());
+    let application_group =
+        resolve(r, application_group.unwrap_or(&GroupRule::Resource), &variables);
 
     let Some(runtime) = child::runtime() else {
         return refuse(
             r,
-            &Refusal::new(
-                Code::PythonNotStarted,
-                "Python does not run in this process",
-            ),
+            &Refusal::new(Code::PythonNotStarted, "Python does not run in this process"),
         );
     };
     let nesting = Nesting::enter();
@@ -104,10 +91,7 @@ fn check(r: Request<'_>) -> Result<(), c_int> {
     }
     if let Some(coding) = r.header(c"Transfer-Encoding") {
         if !coding.eq_ignore_ascii_case(b"chunked") {
-            return refused(
-                HTTP_NOT_IMPLEMENTED,
-                "only the transfer coding 'chunked' is known",
-            );
+            return refused(HTTP_NOT_IMPLEMENTED, "only the transfer coding 'chunked' is known");
         }
         return refused(
             HTTP_LENGTH_REQUIRED,
@@ -115,9 +99,7 @@ fn check(r: Request<'_>) -> Result<(), c_int> {
         );
     }
     if let Some(length) = r.header(c"Content-Length") {
-        let length = std::str::from_utf8(length)
-            .ok()
-            .and_then(|digits| digits.parse::<i64>().ok());
+        let length = std::str::from_utf8(length).ok().and_then(|digits| digits.parse::<i64>().ok());
         let Some(length) = length.filter(|length| *length >= 0) else {
             return refused(HTTP_BAD_REQUEST, "Content-Length is not a number");
         };
@@ -170,7 +152,7 @@ fn serve(r: Request<'_>, conversation: &Conversation) -> c_int {
                 Sent::Failed(code) => return body.refusal().unwrap_or_else(|| fail(r, code)),
             },
             Event::Failed(refusal) => {
-                log::request(r, Level::Error, &refusal.to_string());
+                log::request(r, severity(&refusal), &refusal.to_string());
                 return responder.fail().unwrap_or_else(|| fail(r, refusal.code));
             }
         }
@@ -178,8 +160,13 @@ fn serve(r: Request<'_>, conversation: &Conversation) -> c_int {
 }
 
 fn refuse(r: Request<'_>, refusal: &Refusal) -> c_int {
-    log::request(r, Level::Error, &refusal.to_string());
+    log::request(r, severity(refusal), &refusal.to_string());
     fail(r, refusal.code)
+}
+
+/// A stop that was asked for is no error.
+fn severity(refusal: &Refusal) -> Level {
+    if refusal.code == Code::Stopping { Level::Info } else { Level::Error }
 }
 
 /// The status of a request that fails before anything was sent.
@@ -188,11 +175,7 @@ fn fail(r: Request<'_>, code: Code) -> c_int {
     if u32::from(status) == HTTP_SERVICE_UNAVAILABLE {
         // SAFETY: the request's table is live, and both texts are literals.
         unsafe {
-            apr_table_setn(
-                r.record().err_headers_out,
-                c"Retry-After".as_ptr(),
-                c"1".as_ptr(),
-            )
+            apr_table_setn(r.record().err_headers_out, c"Retry-After".as_ptr(), c"1".as_ptr())
         };
     }
     c_int::from(status)

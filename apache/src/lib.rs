@@ -32,10 +32,7 @@ use std::ffi::{CString, c_int};
 
 /// The record by which httpd finds this module.
 #[unsafe(no_mangle)]
-#[allow(
-    non_upper_case_globals,
-    reason = "LoadModule looks the record up by this name"
-)]
+#[allow(non_upper_case_globals, reason = "LoadModule looks the record up by this name")]
 pub static wsgi_module: ModuleRecord = ModuleRecord::new(
     c"mod_wsgi.c",
     module {

@@ -65,10 +65,7 @@ pub(crate) fn server(level: Level, text: &str) {
 /// Starts the log thread of this child, and sends it what `tracing` reports.
 pub(crate) fn start() -> Option<JoinHandle<()>> {
     let (sender, receiver) = bounded(QUEUE);
-    let log = Log {
-        lines: RwLock::new(Some(sender)),
-        dropped: AtomicU64::new(0),
-    };
+    let log = Log { lines: RwLock::new(Some(sender)), dropped: AtomicU64::new(0) };
     if LOG.set(log).is_err() {
         return None;
     }
@@ -77,10 +74,7 @@ pub(crate) fn start() -> Option<JoinHandle<()>> {
     match manifold::spawn("mnf-log".to_owned(), move || write_lines(&receiver)) {
         Ok(thread) => Some(thread),
         Err(error) => {
-            server(
-                Level::Error,
-                &format!("{}: no log thread: {error}", Code::LogDropped),
-            );
+            server(Level::Error, &format!("{}: no log thread: {error}", Code::LogDropped));
             None
         }
     }
@@ -89,19 +83,14 @@ pub(crate) fn start() -> Option<JoinHandle<()>> {
 /// Lets the log thread write what is queued, and end.
 pub(crate) fn close() {
     if let Some(log) = LOG.get() {
-        log.lines
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        log.lines.write().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
 fn write_lines(lines: &Receiver<Line>) {
     for line in lines {
         write(line.level, &line.text);
-        let dropped = LOG
-            .get()
-            .map_or(0, |log| log.dropped.swap(0, Ordering::Relaxed));
+        let dropped = LOG.get().map_or(0, |log| log.dropped.swap(0, Ordering::Relaxed));
         if dropped > 0 {
             let text = format!(
                 "{}: {dropped} log lines were dropped; they came too fast",
@@ -182,13 +171,7 @@ impl Subscriber for Events {
         line.text.push_str(&line.fields);
         let lines = log.lines.read().unwrap_or_else(PoisonError::into_inner);
         let Some(sender) = &*lines else { return };
-        if sender
-            .try_send(Line {
-                level: line.level,
-                text: line.text,
-            })
-            .is_err()
-        {
+        if sender.try_send(Line { level: line.level, text: line.text }).is_err() {
             log.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

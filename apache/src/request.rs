@@ -32,10 +32,7 @@ impl<'r> Request<'r> {
     pub(crate) unsafe fn new(raw: *mut request_rec) -> Self {
         // SAFETY: httpd calls no request hook without a request.
         let raw = unsafe { NonNull::new_unchecked(raw) };
-        Self {
-            raw,
-            hook: PhantomData,
-        }
+        Self { raw, hook: PhantomData }
     }
 
     pub(crate) fn raw(self) -> *mut request_rec {
@@ -127,19 +124,9 @@ pub(crate) unsafe fn entries<'a>(
         // SAFETY: an array of `nelts` entries, by its documentation.
         unsafe { std::slice::from_raw_parts(array.elts.cast(), count) }
     };
-    elements
-        .iter()
-        .filter(|entry| !entry.key.is_null())
-        .map(|entry| {
-            // SAFETY: keys and values of a table are C strings that live as long as its pool.
-            let text = |text: *mut c_char| unsafe { CStr::from_ptr(text) }.to_bytes();
-            (
-                text(entry.key),
-                if entry.val.is_null() {
-                    &[]
-                } else {
-                    text(entry.val)
-                },
-            )
-        })
+    elements.iter().filter(|entry| !entry.key.is_null()).map(|entry| {
+        // SAFETY: keys and values of a table are C strings that live as long as its pool.
+        let text = |text: *mut c_char| unsafe { CStr::from_ptr(text) }.to_bytes();
+        (text(entry.key), if entry.val.is_null() { &[] } else { text(entry.val) })
+    })
 }

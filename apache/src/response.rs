@@ -24,11 +24,7 @@ pub(crate) enum Sent {
 
 impl<'r> Responder<'r> {
     pub(crate) fn new(r: Request<'r>) -> Self {
-        Self {
-            r,
-            brigade: std::ptr::null_mut(),
-            head_sent: false,
-        }
+        Self { r, brigade: std::ptr::null_mut(), head_sent: false }
     }
 
     /// Sends a part. It waits for a slow client as httpd does for every handler.
@@ -59,11 +55,7 @@ impl<'r> Responder<'r> {
             Sent::Ended(OK as c_int)
         } else if status != 0 {
             // The client has gone, and httpd has noted that.
-            Sent::Ended(if status == AP_FILTER_ERROR {
-                status
-            } else {
-                OK as c_int
-            })
+            Sent::Ended(if status == AP_FILTER_ERROR { status } else { OK as c_int })
         } else {
             Sent::More
         }
@@ -113,12 +105,7 @@ impl<'r> Responder<'r> {
         // httpd's chunk filter knows this bucket: it writes no last chunk behind it.
         // SAFETY: pool and allocator live at least as long as the request; the text may be null.
         self.append(|allocator| unsafe {
-            ap_bucket_error_create(
-                HTTP_BAD_GATEWAY as c_int,
-                std::ptr::null(),
-                r.pool(),
-                allocator,
-            )
+            ap_bucket_error_create(HTTP_BAD_GATEWAY as c_int, std::ptr::null(), r.pool(), allocator)
         });
         self.append_end();
         r.update(|record| record.no_cache = 1);

@@ -98,19 +98,10 @@ impl<'r> Variables<'r> {
             b"mod_wsgi.handler_script",
             std::os::unix::ffi::OsStrExt::as_bytes(handler.script.path().as_os_str()),
         );
-        set(
-            b"mod_wsgi.callable_object",
-            crate::directives::HANDLER_CALLABLE,
-        );
+        set(b"mod_wsgi.callable_object", crate::directives::HANDLER_CALLABLE);
         set(b"mod_wsgi.listener_host", r.text(connection.local_ip));
-        set(
-            b"mod_wsgi.listener_port",
-            number(port_of(connection.local_addr)).as_bytes(),
-        );
-        set(
-            b"mod_wsgi.server_pid",
-            number(std::process::id()).as_bytes(),
-        );
+        set(b"mod_wsgi.listener_port", number(port_of(connection.local_addr)).as_bytes());
+        set(b"mod_wsgi.server_pid", number(std::process::id()).as_bytes());
         set(b"mod_wsgi.request_id", &request_id(r));
         let connection_id = r.text(connection.log_id);
         if !connection_id.is_empty() {
@@ -144,9 +135,7 @@ fn with_port(r: Request<'_>, host: &[u8]) -> Vec<u8> {
 pub(crate) fn environment(r: Request<'_>, name: &[u8]) -> Option<Vec<u8>> {
     let key = CString::new(name).ok()?;
     let record = r.record();
-    let found = r
-        .lookup(record.notes, &key)
-        .or_else(|| r.lookup(record.subprocess_env, &key));
+    let found = r.lookup(record.notes, &key).or_else(|| r.lookup(record.subprocess_env, &key));
     found.map(<[u8]>::to_vec).or_else(|| {
         use std::os::unix::ffi::{OsStrExt, OsStringExt};
         std::env::var_os(std::ffi::OsStr::from_bytes(name)).map(OsStringExt::into_vec)

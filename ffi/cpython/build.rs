@@ -16,12 +16,7 @@ fn main() {
              Set PYO3_PYTHON to a default build of CPython 3.13 or later."
         );
     }
-    if python.version()
-        < (PythonVersion {
-            major: 3,
-            minor: 12,
-        })
-    {
+    if python.version() < (PythonVersion { major: 3, minor: 12 }) {
         panic!(
             "{name} is Python {}, which cannot give an interpreter a GIL of its own (PEP 684). \
              Set PYO3_PYTHON to a CPython 3.13 or later with a shared libpython.",

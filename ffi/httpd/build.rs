@@ -34,10 +34,7 @@ fn main() {
     let includes = apxs_query(&apxs, "INCLUDEDIR");
     let mut flags = vec![format!("-I{includes}")];
     flags.extend(words(&apxs_query(&apxs, "EXTRA_CPPFLAGS")));
-    for (variable, default) in [
-        ("APR_CONFIG", "apr-1-config"),
-        ("APU_CONFIG", "apu-1-config"),
-    ] {
+    for (variable, default) in [("APR_CONFIG", "apr-1-config"), ("APU_CONFIG", "apu-1-config")] {
         let tool = match apxs_query(&apxs, variable) {
             path if path.is_empty() => default.to_owned(),
             path => path,
@@ -66,9 +63,7 @@ fn main() {
             )
         });
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    bindings
-        .write_to_file(out.join("httpd.rs"))
-        .expect("OUT_DIR is writable");
+    bindings.write_to_file(out.join("httpd.rs")).expect("OUT_DIR is writable");
 }
 
 /// `MANIFOLD_APXS`, else `apxs` or `apxs2` on PATH or where distributions put it.
@@ -91,30 +86,17 @@ fn find_apxs() -> PathBuf {
 
 /// A variable of the httpd installation; empty where that apxs does not know it.
 fn apxs_query(apxs: &Path, variable: &str) -> String {
-    let output = Command::new(apxs)
-        .args(["-q", variable])
-        .output()
-        .unwrap_or_else(|error| {
-            panic!(
-                "{} could not be run: {error}. MANIFOLD_APXS names the apxs to ask.",
-                apxs.display()
-            )
-        });
+    let output = Command::new(apxs).args(["-q", variable]).output().unwrap_or_else(|error| {
+        panic!("{} could not be run: {error}. MANIFOLD_APXS names the apxs to ask.", apxs.display())
+    });
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 fn run(tool: &str, arguments: &[&str]) -> String {
-    let output = Command::new(tool)
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| {
-            panic!("{tool} could not be run: {error}. It comes with APR's development package.")
-        });
-    assert!(
-        output.status.success(),
-        "{tool} {arguments:?} failed: {}",
-        output.status
-    );
+    let output = Command::new(tool).args(arguments).output().unwrap_or_else(|error| {
+        panic!("{tool} could not be run: {error}. It comes with APR's development package.")
+    });
+    assert!(output.status.success(), "{tool} {arguments:?} failed: {}", output.status);
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 

@@ -33,10 +33,7 @@ impl<'py> Attached<'py> {
     /// The current thread is attached to an interpreter throughout `'py`, but for calls of
     /// [`Attached::detached`].
     pub(crate) unsafe fn assume() -> Self {
-        Self {
-            thread: PhantomData,
-            interpreter: PhantomData,
-        }
+        Self { thread: PhantomData, interpreter: PhantomData }
     }
 
     /// Lets the interpreter go while `wait` runs: for everything that may wait. `wait` can capture

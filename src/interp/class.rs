@@ -46,9 +46,7 @@ pub(crate) const fn method(
 ) -> PyMethodDef {
     PyMethodDef {
         ml_name: name.as_ptr(),
-        ml_meth: PyMethodDefPointer {
-            PyCFunctionFast: function,
-        },
+        ml_meth: PyMethodDefPointer { PyCFunctionFast: function },
         ml_flags: METH_FASTCALL,
         ml_doc: doc.as_ptr(),
     }
@@ -62,9 +60,7 @@ pub(crate) const fn method_with_keywords(
 ) -> PyMethodDef {
     PyMethodDef {
         ml_name: name.as_ptr(),
-        ml_meth: PyMethodDefPointer {
-            PyCFunctionFastWithKeywords: function,
-        },
+        ml_meth: PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
         ml_flags: METH_FASTCALL | METH_KEYWORDS,
         ml_doc: doc.as_ptr(),
     }
@@ -83,20 +79,11 @@ pub(crate) fn make<'py, T>(
     more: &[PyType_Slot],
 ) -> Result<Object<'py>, Raised> {
     let mut slots = vec![
-        PyType_Slot {
-            slot: Py_tp_dealloc,
-            pfunc: deallocate::<T> as *mut c_void,
-        },
-        PyType_Slot {
-            slot: Py_tp_methods,
-            pfunc: methods.cast(),
-        },
+        PyType_Slot { slot: Py_tp_dealloc, pfunc: deallocate::<T> as *mut c_void },
+        PyType_Slot { slot: Py_tp_methods, pfunc: methods.cast() },
     ];
     slots.extend_from_slice(more);
-    slots.push(PyType_Slot {
-        slot: 0,
-        pfunc: std::ptr::null_mut(),
-    });
+    slots.push(PyType_Slot { slot: 0, pfunc: std::ptr::null_mut() });
     let mut spec = PyType_Spec {
         name: name.as_ptr(),
         basicsize: c_int::try_from(size_of::<Instance<T>>()).expect("instances are small"),

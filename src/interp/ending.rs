@@ -2,6 +2,7 @@
 
 use super::exception::Exception;
 use super::{Attached, Interpreter, Kept, Object, ThreadState};
+use crate::group::End;
 use crate::spawn::spawn;
 use cpython_sys::CAN_END_INTERPRETERS;
 use crossbeam_channel::{RecvTimeoutError, bounded};
@@ -17,7 +18,7 @@ pub(crate) struct ExitFunctions {
 }
 
 /// Waits, until the deadline, for the threads that applications made; then calls what they
-/// registered with `atexit`. Returns whether no thread is left but this one.
+/// registered with `atexit`. Returns what is left beside this thread.
 ///
 /// The waiting happens on a thread of its own: a thread that never ends would otherwise keep the
 /// `atexit` callbacks from being called at all.
@@ -27,11 +28,8 @@ pub(crate) fn wind_up(
     state: &mut ThreadState,
     functions: ExitFunctions,
     deadline: Instant,
-) -> bool {
-    let ExitFunctions {
-        join_threads,
-        run_exit_callbacks,
-    } = functions;
+) -> End {
+    let ExitFunctions { join_threads, run_exit_callbacks } = functions;
     let (ended, joined) = bounded::<()>(1);
     let joiner = Arc::clone(interpreter);
     let started = spawn(format!("mnf-join-{name}"), move || {
@@ -44,7 +42,11 @@ pub(crate) fn wind_up(
         started.is_ok() && joined.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected);
     state.attach(|py| {
         call(py, run_exit_callbacks);
-        joined && interpreter.thread_states(py) == 1
+        match interpreter.thread_states(py) {
+            _ if !joined => End::Late,
+            1 => End::Gone,
+            _ => End::Daemons,
+        }
     })
 }
 
@@ -64,9 +66,6 @@ fn call(py: Attached<'_>, function: Kept) {
     let function: Object<'_> = function.release(py);
     if let Err(raised) = function.call([]) {
         let exception = Exception::take(py, raised);
-        tracing::warn!(
-            "at the end of an interpreter: {}",
-            exception.traceback().trim_end()
-        );
+        tracing::warn!("at the end of an interpreter: {}", exception.traceback().trim_end());
     }
 }

@@ -51,11 +51,6 @@ impl<'py> Exception<'py> {
     /// Class and message in one line.
     pub(crate) fn summary(&self) -> String {
         let traceback = self.traceback();
-        traceback
-            .trim_end()
-            .lines()
-            .next_back()
-            .unwrap_or_default()
-            .to_owned()
+        traceback.trim_end().lines().next_back().unwrap_or_default().to_owned()
     }
 }

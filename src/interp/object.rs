@@ -26,9 +26,7 @@ impl<'py> Object<'py> {
         py: Attached<'py>,
         pointer: *mut PyObject,
     ) -> Result<Self, Raised> {
-        NonNull::new(pointer)
-            .map(|pointer| Self { pointer, py })
-            .ok_or(Raised)
+        NonNull::new(pointer).map(|pointer| Self { pointer, py }).ok_or(Raised)
     }
 
     /// A reference of our own to an object that somebody else keeps.
@@ -84,10 +82,7 @@ impl<'py> Object<'py> {
     pub(crate) fn bytes(py: Attached<'py>, value: &[u8]) -> Result<Self, Raised> {
         // SAFETY: the slice is readable for its length; it returns a new reference or raises.
         unsafe {
-            Self::from_owned(
-                py,
-                PyBytes_FromStringAndSize(value.as_ptr().cast(), length(value)),
-            )
+            Self::from_owned(py, PyBytes_FromStringAndSize(value.as_ptr().cast(), length(value)))
         }
     }
 
@@ -103,10 +98,7 @@ impl<'py> Object<'py> {
         let start = value.as_ptr().cast();
         // SAFETY: the slice is readable for its length; it returns a new reference or raises.
         unsafe {
-            Self::from_owned(
-                py,
-                PyUnicode_DecodeLatin1(start, length(value), std::ptr::null()),
-            )
+            Self::from_owned(py, PyUnicode_DecodeLatin1(start, length(value), std::ptr::null()))
         }
     }
 
@@ -124,12 +116,7 @@ impl<'py> Object<'py> {
 
     pub(crate) fn attribute(&self, name: &CStr) -> Result<Self, Raised> {
         // SAFETY: attached, and this is a live object; a new reference or an exception.
-        unsafe {
-            Self::from_owned(
-                self.py,
-                PyObject_GetAttrString(self.as_ptr(), name.as_ptr()),
-            )
-        }
+        unsafe { Self::from_owned(self.py, PyObject_GetAttrString(self.as_ptr(), name.as_ptr())) }
     }
 
     /// The attribute, or `None` where there is none of that name. Another exception than
@@ -189,6 +176,11 @@ impl<'py> Object<'py> {
     pub(crate) fn is_exactly(&self, class: *mut PyTypeObject) -> bool {
         // SAFETY: attached, and this is a live object.
         unsafe { Py_TYPE(self.as_ptr()) == class }
+    }
+
+    pub(crate) fn is_callable(&self) -> bool {
+        // SAFETY: attached, and this is a live object.
+        unsafe { PyCallable_Check(self.as_ptr()) != 0 }
     }
 
     pub(crate) fn is_none(&self) -> bool {
@@ -275,10 +267,7 @@ impl Kept {
 
     /// Gives the reference back to be dropped by an attached thread.
     pub(crate) fn release<'py>(self, py: Attached<'py>) -> Object<'py> {
-        Object {
-            pointer: self.0,
-            py,
-        }
+        Object { pointer: self.0, py }
     }
 }
 

@@ -25,39 +25,22 @@ pub(super) fn make<'py>(
         environ.set_item(&residents.key(py, name)?, &value)?;
     }
     let set = |name: &[u8], value: &Object<'py>| environ.set_item(&residents.key(py, name)?, value);
-    set(
-        b"wsgi.url_scheme",
-        &Object::text(py, if job.https { "https" } else { "http" })?,
-    )?;
+    set(b"wsgi.url_scheme", &Object::text(py, if job.https { "https" } else { "http" })?)?;
     set(b"wsgi.input", input)?;
     set(b"wsgi.errors", errors)?;
-    set(
-        b"mod_wsgi.request_start",
-        &Object::float(py, seconds(job.received))?,
-    )?;
-    set(
-        b"mod_wsgi.application_start",
-        &Object::float(py, seconds(now()))?,
-    )?;
-    set(
-        b"mod_wsgi.thread_id",
-        &Object::integer(py, thread_number())?,
-    )?;
+    set(b"mod_wsgi.request_start", &Object::float(py, seconds(job.received))?)?;
+    set(b"mod_wsgi.application_start", &Object::float(py, seconds(now()))?)?;
+    set(b"mod_wsgi.thread_id", &Object::integer(py, thread_number())?)?;
     Ok(environ)
 }
 
 /// Microseconds since 1970, as httpd counts.
 fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-    })
+    since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a double holds microseconds until the year 2255"
-)]
+#[expect(clippy::cast_precision_loss, reason = "a double holds microseconds until the year 2255")]
 fn seconds(microseconds: i64) -> f64 {
     microseconds as f64 / 1e6
 }

@@ -17,10 +17,7 @@ const LINE_LIMIT: usize = 64 * 1024;
 /// What a stream object holds.
 enum Stream {
     /// `wsgi.errors` of one request; the link is gone once the request has ended.
-    Request {
-        link: RefCell<Option<Arc<Link>>>,
-        partial: RefCell<String>,
-    },
+    Request { link: RefCell<Option<Arc<Link>>>, partial: RefCell<String> },
     /// The interpreter's own: lines belong to the request that the writing thread serves, if any.
     Interpreter,
     /// The `buffer` of a stream, which takes bytes.
@@ -53,10 +50,7 @@ impl Drop for Served {
 
 /// Makes the type.
 pub(super) fn class(py: Attached<'_>) -> Result<Object<'_>, Raised> {
-    let more = [PyType_Slot {
-        slot: Py_tp_getset,
-        pfunc: ATTRIBUTES.as_ptr(),
-    }];
+    let more = [PyType_Slot { slot: Py_tp_getset, pfunc: ATTRIBUTES.as_ptr() }];
     class::make::<Stream>(py, c"mod_wsgi.ErrorLog", METHODS.as_ptr(), &more)
 }
 
@@ -114,11 +108,7 @@ impl Stream {
             Self::Request { link, .. } if link.borrow().is_none() => {
                 // SAFETY: attached; the exception type lives as long as the interpreter.
                 let class = unsafe { PyExc_RuntimeError };
-                Err(raise(
-                    py,
-                    class,
-                    "wsgi.errors was used after its request had ended",
-                ))
+                Err(raise(py, class, "wsgi.errors was used after its request had ended"))
             }
             _ => Ok(()),
         }
@@ -177,23 +167,11 @@ fn take_lines(partial: &mut String, text: &str) -> Option<String> {
 }
 
 static METHODS: Methods<10> = Methods::new([
-    class::method(
-        c"write",
-        write,
-        c"write(text): add text to the error log, line by line.",
-    ),
+    class::method(c"write", write, c"write(text): add text to the error log, line by line."),
     class::method(c"writelines", writelines, c"writelines(lines): write each."),
-    class::method(
-        c"flush",
-        flush,
-        c"flush(): log what has been written of a line.",
-    ),
+    class::method(c"flush", flush, c"flush(): log what has been written of a line."),
     class::method(c"close", flush, c"close(): flush; the log stays open."),
-    class::method(
-        c"fileno",
-        fileno,
-        c"fileno(): raises OSError, there is no descriptor.",
-    ),
+    class::method(c"fileno", fileno, c"fileno(): raises OSError, there is no descriptor."),
     class::method(c"isatty", no, c"isatty(): False."),
     class::method(c"readable", no, c"readable(): False."),
     class::method(c"seekable", no, c"seekable(): False."),
@@ -227,10 +205,7 @@ fn write_object<'py>(py: Attached<'py>, stream: &Stream, text: &Object<'py>) -> 
         let Some(bytes) = text.as_bytes() else {
             return Err(wrong_arguments(
                 py,
-                &format!(
-                    "a bytes-like object is required, not '{}'",
-                    text.type_name()
-                ),
+                &format!("a bytes-like object is required, not '{}'", text.type_name()),
             ));
         };
         // SAFETY: a buffer keeps the stream it belongs to, which is of this type.
@@ -296,11 +271,7 @@ unsafe extern "C" fn fileno(
 ) -> *mut PyObject {
     method(this, arguments, count, |py, _: &Stream, _| {
         // SAFETY: attached; the exception type lives as long as the interpreter.
-        Err(raise(
-            py,
-            unsafe { PyExc_OSError },
-            "the error log has no file descriptor",
-        ))
+        Err(raise(py, unsafe { PyExc_OSError }, "the error log has no file descriptor"))
     })
 }
 
@@ -309,9 +280,7 @@ unsafe extern "C" fn no(
     arguments: *mut *mut PyObject,
     count: Py_ssize_t,
 ) -> *mut PyObject {
-    method(this, arguments, count, |py, _: &Stream, _| {
-        Ok(Object::boolean(py, false))
-    })
+    method(this, arguments, count, |py, _: &Stream, _| Ok(Object::boolean(py, false)))
 }
 
 unsafe extern "C" fn yes(
@@ -319,9 +288,7 @@ unsafe extern "C" fn yes(
     arguments: *mut *mut PyObject,
     count: Py_ssize_t,
 ) -> *mut PyObject {
-    method(this, arguments, count, |py, _: &Stream, _| {
-        Ok(Object::boolean(py, true))
-    })
+    method(this, arguments, count, |py, _: &Stream, _| Ok(Object::boolean(py, true)))
 }
 
 /// The body of a method of a type made by [`class::make`] with `T`.
@@ -395,32 +362,22 @@ const fn attribute_end() -> PyGetSetDef {
 }
 
 unsafe extern "C" fn encoding(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
-    method(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| {
-        Object::text(py, "utf-8")
-    })
+    method(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| Object::text(py, "utf-8"))
 }
 
 unsafe extern "C" fn error_handler(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
-    method(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| {
-        Object::text(py, "replace")
-    })
+    method(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| Object::text(py, "replace"))
 }
 
 unsafe extern "C" fn closed(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
-    method(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| {
-        Ok(Object::boolean(py, false))
-    })
+    method(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| Ok(Object::boolean(py, false)))
 }
 
 unsafe extern "C" fn name(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
     method(this, std::ptr::null_mut(), 0, |py, stream: &Stream, _| {
         Object::text(
             py,
-            if matches!(stream, Stream::Request { .. }) {
-                "<wsgi.errors>"
-            } else {
-                "<stderr>"
-            },
+            if matches!(stream, Stream::Request { .. }) { "<wsgi.errors>" } else { "<stderr>" },
         )
     })
 }

@@ -42,14 +42,8 @@ enum Progress {
 /// Makes the type.
 pub(super) fn class(py: Attached<'_>) -> Result<Object<'_>, Raised> {
     let more = [
-        PyType_Slot {
-            slot: Py_tp_iter,
-            pfunc: iterate as *mut c_void,
-        },
-        PyType_Slot {
-            slot: Py_tp_iternext,
-            pfunc: next_line as *mut c_void,
-        },
+        PyType_Slot { slot: Py_tp_iter, pfunc: iterate as *mut c_void },
+        PyType_Slot { slot: Py_tp_iternext, pfunc: next_line as *mut c_void },
     ];
     class::make::<Input>(py, c"mod_wsgi.Input", METHODS.as_ptr(), &more)
 }
@@ -84,11 +78,7 @@ impl Input {
         let Some(link) = self.link.borrow().clone() else {
             // SAFETY: attached; the exception type lives as long as the interpreter.
             let class = unsafe { PyExc_RuntimeError };
-            return Err(raise(
-                py,
-                class,
-                "wsgi.input was used after its request had ended",
-            ));
+            return Err(raise(py, class, "wsgi.input was used after its request had ended"));
         };
         match self.progress.get() {
             Progress::Open => {}
@@ -97,19 +87,14 @@ impl Input {
             Progress::Waiting => {
                 // SAFETY: attached; the exception type lives as long as the interpreter.
                 let class = unsafe { PyExc_RuntimeError };
-                return Err(raise(
-                    py,
-                    class,
-                    "wsgi.input is being read by another thread",
-                ));
+                return Err(raise(py, class, "wsgi.input is being read by another thread"));
             }
         }
         self.progress.set(Progress::Waiting);
         let answer = py.detached(move || link.ask(at_least.min(ASK_LIMIT), at_most.min(ASK_LIMIT)));
         match answer {
             Ok(Answer::Body { bytes, last }) => {
-                self.progress
-                    .set(if last { Progress::Last } else { Progress::Open });
+                self.progress.set(if last { Progress::Last } else { Progress::Open });
                 let mut kept = self.bytes.borrow_mut();
                 // What was read is dropped here, so this holds no more than is wanted.
                 kept.drain(..self.start.replace(0));
@@ -218,11 +203,7 @@ static METHODS: Methods<5> = Methods::new([
         readlines,
         c"readlines(hint=-1): lines, until they hold that many bytes.",
     ),
-    class::method(
-        c"close",
-        close,
-        c"close(): nothing; the body belongs to the server.",
-    ),
+    class::method(c"close", close, c"close(): nothing; the body belongs to the server."),
     class::end(),
 ]);
 
@@ -252,9 +233,7 @@ unsafe extern "C" fn readlines(
     count: Py_ssize_t,
 ) -> *mut PyObject {
     method(this, arguments, count, |py, input: &Input, arguments| {
-        let hint = size(py, arguments)?
-            .filter(|hint| *hint > 0)
-            .unwrap_or(usize::MAX);
+        let hint = size(py, arguments)?.filter(|hint| *hint > 0).unwrap_or(usize::MAX);
         // SAFETY: attached; a new reference or an exception.
         let lines = unsafe { Object::from_owned(py, PyList_New(0)) }?;
         let mut total = 0;
@@ -277,9 +256,7 @@ unsafe extern "C" fn close(
     arguments: *mut *mut PyObject,
     count: Py_ssize_t,
 ) -> *mut PyObject {
-    method(this, arguments, count, |py, _: &Input, _| {
-        Ok(Object::none(py))
-    })
+    method(this, arguments, count, |py, _: &Input, _| Ok(Object::none(py)))
 }
 
 unsafe extern "C" fn iterate(this: *mut PyObject) -> *mut PyObject {
@@ -317,9 +294,6 @@ fn size(py: Attached<'_>, arguments: &[Object<'_>]) -> Result<Option<usize>, Rai
             }
             Ok(usize::try_from(size).ok())
         }
-        _ => Err(wrong_arguments(
-            py,
-            "at most one argument is taken, the size",
-        )),
+        _ => Err(wrong_arguments(py, "at most one argument is taken, the size")),
     }
 }

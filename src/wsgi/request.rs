@@ -119,22 +119,13 @@ impl Request {
         let mut head = self.take_head(py)?;
         let block = &block[..self.allow(block.len())];
         if block.is_empty() && head.is_none() {
-            return if link.request_gone() {
-                Err(SendError::Gone)
-            } else {
-                Ok(())
-            };
+            return if link.request_gone() { Err(SendError::Gone) } else { Ok(()) };
         }
         let mut pieces = block.chunks(PIECE);
         loop {
             let body = pieces.next().unwrap_or_default().to_vec();
-            let part = Part {
-                head: head.take(),
-                body,
-                end: None,
-            };
-            py.detached(|| link.respond(part))
-                .map_err(|_| SendError::Gone)?;
+            let part = Part { head: head.take(), body, end: None };
+            py.detached(|| link.respond(part)).map_err(|_| SendError::Gone)?;
             if pieces.len() == 0 {
                 return Ok(());
             }
@@ -196,11 +187,7 @@ fn head<'py>(
     let status_line = native_string(py, status, "status")?;
     let code =
         header::status_code(&status_line).map_err(|error| invalid(py, error, &status_line))?;
-    let mut head = Head {
-        status: code,
-        status_line,
-        ..Head::default()
-    };
+    let mut head = Head { status: code, status_line, ..Head::default() };
     let mut index = 0;
     // The list can change while names and values are looked at, so its length is asked each time.
     // SAFETY: attached, and it is a list.
@@ -253,10 +240,7 @@ fn native_string<'py>(
     what: &str,
 ) -> Result<Vec<u8>, Raised> {
     if !text.is_instance_of(Py_TPFLAGS_UNICODE_SUBCLASS) {
-        return Err(wrong_arguments(
-            py,
-            &format!("{what} must be str, not {}", text.type_name()),
-        ));
+        return Err(wrong_arguments(py, &format!("{what} must be str, not {}", text.type_name())));
     }
     // SAFETY: attached, and it is a str; a new reference or an exception.
     let encoded = unsafe { Object::from_owned(py, PyUnicode_AsLatin1String(text.as_ptr())) }?;
@@ -268,10 +252,7 @@ fn reraise<'py>(py: Attached<'py>, exc_info: &Object<'py>) -> Raised {
     // SAFETY: attached, and it is a tuple.
     let length = unsafe { PyTuple_GET_SIZE(exc_info.as_ptr()) };
     if length != 3 {
-        return runtime_error(
-            py,
-            "exc_info must have three items, as sys.exc_info() returns it",
-        );
+        return runtime_error(py, "exc_info must have three items, as sys.exc_info() returns it");
     }
     // SAFETY: attached, and the tuple has three items, which it keeps.
     let value = unsafe { PyTuple_GET_ITEM(exc_info.as_ptr(), 1) };
@@ -286,10 +267,7 @@ fn reraise<'py>(py: Attached<'py>, exc_info: &Object<'py>) -> Raised {
 }
 
 fn invalid(py: Attached<'_>, error: HeaderError, given: &[u8]) -> Raised {
-    value_error(
-        py,
-        &format!("{error}; got {:?}", String::from_utf8_lossy(given)),
-    )
+    value_error(py, &format!("{error}; got {:?}", String::from_utf8_lossy(given)))
 }
 
 fn value_error(py: Attached<'_>, message: &str) -> Raised {
@@ -310,11 +288,7 @@ static FUNCTIONS: Methods<2> = Methods::new([
         start_response_function,
         c"start_response(status, headers, exc_info=None): begin the response; returns write().",
     ),
-    class::method(
-        c"write",
-        write_function,
-        c"write(data): send bytes at once.",
-    ),
+    class::method(c"write", write_function, c"write(data): send bytes at once."),
 ]);
 
 unsafe extern "C" fn start_response_function(
@@ -366,32 +340,23 @@ unsafe extern "C" fn write_function(
     arguments: *mut *mut PyObject,
     count: Py_ssize_t,
 ) -> *mut PyObject {
-    super::errors::method(
-        this,
-        arguments,
-        count,
-        |py, request: &Request, arguments| {
-            let [data] = arguments else {
-                return Err(wrong_arguments(py, "write() takes one argument"));
-            };
-            let Some(bytes) = data.as_bytes() else {
-                return Err(wrong_arguments(
-                    py,
-                    &format!("write() argument must be bytes, not {}", data.type_name()),
-                ));
-            };
-            match request.send(py, bytes) {
-                Ok(()) => Ok(Object::none(py)),
-                Err(SendError::Raised(raised)) => Err(raised),
-                Err(SendError::Gone) => {
-                    // SAFETY: attached; the exception type lives as long as the interpreter.
-                    Err(raise(
-                        py,
-                        unsafe { PyExc_OSError },
-                        "the client has closed the connection",
-                    ))
-                }
+    super::errors::method(this, arguments, count, |py, request: &Request, arguments| {
+        let [data] = arguments else {
+            return Err(wrong_arguments(py, "write() takes one argument"));
+        };
+        let Some(bytes) = data.as_bytes() else {
+            return Err(wrong_arguments(
+                py,
+                &format!("write() argument must be bytes, not {}", data.type_name()),
+            ));
+        };
+        match request.send(py, bytes) {
+            Ok(()) => Ok(Object::none(py)),
+            Err(SendError::Raised(raised)) => Err(raised),
+            Err(SendError::Gone) => {
+                // SAFETY: attached; the exception type lives as long as the interpreter.
+                Err(raise(py, unsafe { PyExc_OSError }, "the client has closed the connection"))
             }
-        },
-    )
+        }
+    })
 }

@@ -56,10 +56,7 @@ impl Residents {
         settings: &Settings,
     ) -> Result<Self, String> {
         Self::prepare(py, group, settings).map_err(|raised| {
-            Exception::take(py, raised)
-                .traceback()
-                .trim_end()
-                .replace('\n', " | ")
+            Exception::take(py, raised).traceback().trim_end().replace('\n', " | ")
         })
     }
 
@@ -80,9 +77,7 @@ impl Residents {
             c"maximum_processes",
             &Object::integer(py, settings.processes.into())?,
         )?;
-        bootstrap
-            .attribute(c"prepare")?
-            .call([&stream, &attributes])?;
+        bootstrap.attribute(c"prepare")?.call([&stream, &attributes])?;
 
         if !settings.python_path.is_empty() {
             let list = list(py)?;
@@ -92,24 +87,14 @@ impl Residents {
             }
             let problem = bootstrap.attribute(c"add_python_path")?.call([&list])?;
             if !problem.is_none() {
-                tracing::error!(
-                    "{}: WSGIPythonPath: {}",
-                    Code::PathNotAdded,
-                    problem.to_text()?
-                );
+                tracing::error!("{}: WSGIPythonPath: {}", Code::PathNotAdded, problem.to_text()?);
             }
         }
 
         let base = dict(py)?;
         base.set_item_named(c"wsgi.version", &pair(py, 1, 0)?)?;
-        base.set_item_named(
-            c"wsgi.multithread",
-            &Object::boolean(py, settings.multithread),
-        )?;
-        base.set_item_named(
-            c"wsgi.multiprocess",
-            &Object::boolean(py, settings.multiprocess),
-        )?;
+        base.set_item_named(c"wsgi.multithread", &Object::boolean(py, settings.multithread))?;
+        base.set_item_named(c"wsgi.multiprocess", &Object::boolean(py, settings.multiprocess))?;
         base.set_item_named(c"wsgi.run_once", &Object::boolean(py, false))?;
         base.set_item_named(c"wsgi.input_terminated", &Object::boolean(py, true))?;
         base.set_item_named(c"wsgi.file_wrapper", &bootstrap.attribute(c"FileWrapper")?)?;
@@ -150,12 +135,7 @@ impl Residents {
 
     /// Lets everything go, and returns what the interpreter's end needs.
     pub(crate) fn release(self, py: Attached<'_>) -> ExitFunctions {
-        for kept in [
-            self.request_class,
-            self.input_class,
-            self.errors_class,
-            self.base_environ,
-        ] {
+        for kept in [self.request_class, self.input_class, self.errors_class, self.base_environ] {
             drop(kept.release(py));
         }
         for (_, key) in self.keys.0.into_inner() {
@@ -201,9 +181,6 @@ fn versions(
     let (major, minor, patch) = (major?, minor?, patch?);
     // SAFETY: attached; the tuple takes references of its own to all three.
     unsafe {
-        Object::from_owned(
-            py,
-            PyTuple_Pack(3, major.as_ptr(), minor.as_ptr(), patch.as_ptr()),
-        )
+        Object::from_owned(py, PyTuple_Pack(3, major.as_ptr(), minor.as_ptr(), patch.as_ptr()))
     }
 }

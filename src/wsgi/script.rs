@@ -35,44 +35,44 @@ impl Scripts {
         script: &Script,
         group: &str,
     ) -> Result<Object<'py>, (Refusal, String)> {
-        let gate = Arc::clone(
-            lock(&self.gates)
-                .entry(script.module().clone())
-                .or_default(),
-        );
+        let gate = Arc::clone(lock(&self.gates).entry(script.module().clone()).or_default());
         let module = gate.module(py, script, group)?;
-        let place = || {
-            format!(
-                "script '{}' in application group '{group}'",
-                script.path().display()
-            )
-        };
-        match module.attribute_if_any(script.callable()) {
-            Ok(Some(callable)) => Ok(callable),
+        let place =
+            || format!("script '{}' in application group '{group}'", script.path().display());
+        let name = script.callable().to_string_lossy();
+        let failed = match module.attribute_if_any(script.callable()) {
+            Ok(Some(callable)) if callable.is_callable() => return Ok(callable),
+            Ok(Some(other)) => {
+                let class = other.type_name();
+                let detail =
+                    format!("'{name}' of {} cannot be called: it is of type {class}", place());
+                (Refusal::new(Code::NoCallable, detail), String::new())
+            }
             Ok(None) => {
-                let name = script.callable().to_string_lossy();
                 let detail = format!(
                     "{} defines no '{name}'; define a WSGI application of that name",
                     place()
                 );
-                Err((Refusal::new(Code::NoCallable, detail), String::new()))
+                (Refusal::new(Code::NoCallable, detail), String::new())
             }
-            Err(raised) => Err(failure(
+            Err(raised) => failure(
                 py,
                 raised,
                 Code::NoCallable,
                 &place(),
-                "its callable could not be read",
-            )),
+                "has a callable that cannot be read",
+            ),
+        };
+        // It counts as not loaded, so that it can be mended.
+        let forgotten = gate.lock(py).take();
+        if let Some(module) = forgotten {
+            drop(module.release(py));
         }
+        Err(failed)
     }
 
     pub(super) fn release(self, py: Attached<'_>) {
-        for (_, gate) in self
-            .gates
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-        {
+        for (_, gate) in self.gates.into_inner().unwrap_or_else(PoisonError::into_inner) {
             if let Some(module) = lock(&gate.module).take() {
                 drop(module.release(py));
             }
@@ -81,18 +81,22 @@ impl Scripts {
 }
 
 impl Gate {
+    /// An uncontended gate costs nothing; a contended one is waited for without the GIL, which its
+    /// holder needs.
+    fn lock(&self, py: Attached<'_>) -> MutexGuard<'_, Option<Kept>> {
+        match self.module.try_lock() {
+            Ok(guard) => guard,
+            Err(_) => py.detached(|| lock(&self.module)),
+        }
+    }
+
     fn module<'py>(
         self: &Arc<Self>,
         py: Attached<'py>,
         script: &Script,
         group: &str,
     ) -> Result<Object<'py>, (Refusal, String)> {
-        // An uncontended gate costs nothing; a contended one is waited for without the GIL, which
-        // its holder needs.
-        let mut loaded = match self.module.try_lock() {
-            Ok(guard) => guard,
-            Err(_) => py.detached(|| lock(&self.module)),
-        };
+        let mut loaded = self.lock(py);
         if let Some(module) = &*loaded {
             return Ok(module.get(py));
         }
@@ -124,37 +128,23 @@ fn load<'py>(
         (Refusal::new(Code::ScriptNotCompiled, detail), String::new())
     })?;
     let code = compile(py, script, &source).map_err(|raised| {
-        failure(
-            py,
-            raised,
-            Code::ScriptNotCompiled,
-            &place,
-            "could not be compiled",
-        )
+        failure(py, raised, Code::ScriptNotCompiled, &place, "could not be compiled")
     })?;
     execute(py, script, &code).map_err(|raised| {
-        failure(
-            py,
-            raised,
-            Code::ScriptNotExecuted,
-            &place,
-            "could not be executed",
-        )
+        failure(py, raised, Code::ScriptNotExecuted, &place, "could not be executed")
     })
 }
 
 fn compile<'py>(py: Attached<'py>, script: &Script, source: &[u8]) -> Result<Object<'py>, Raised> {
     // From bytes, so that the coding cookie is honoured.
-    Object::import(py, c"builtins")?
-        .attribute(c"compile")?
-        .call([
-            &Object::bytes(py, source)?,
-            &Object::path(py, script.path().as_os_str().as_bytes())?,
-            &Object::text(py, "exec")?,
-            // No flags, and none inherited from whoever called.
-            &Object::integer(py, 0)?,
-            &Object::boolean(py, true),
-        ])
+    Object::import(py, c"builtins")?.attribute(c"compile")?.call([
+        &Object::bytes(py, source)?,
+        &Object::path(py, script.path().as_os_str().as_bytes())?,
+        &Object::text(py, "exec")?,
+        // No flags, and none inherited from whoever called.
+        &Object::integer(py, 0)?,
+        &Object::boolean(py, true),
+    ])
 }
 
 fn execute<'py>(
@@ -165,10 +155,7 @@ fn execute<'py>(
     let name = Object::latin1(py, script.module().as_bytes())?;
     // SAFETY: attached; it returns a new reference or raises.
     let module = unsafe { Object::from_owned(py, PyModule_NewObject(name.as_ptr())) }?;
-    module.set_attribute(
-        c"__file__",
-        &Object::path(py, script.path().as_os_str().as_bytes())?,
-    )?;
+    module.set_attribute(c"__file__", &Object::path(py, script.path().as_os_str().as_bytes())?)?;
     let namespace = module.attribute(c"__dict__")?;
     namespace.set_item_named(c"__builtins__", &Object::import(py, c"builtins")?)?;
     let modules = Object::import(py, c"sys")?.attribute(c"modules")?;
@@ -178,11 +165,7 @@ fn execute<'py>(
     // SAFETY: see above.
     if let Err(raised) = unsafe { Object::from_owned(py, result) } {
         let exception = Exception::take(py, raised);
-        if modules
-            .attribute(c"pop")?
-            .call([&name, &Object::none(py)])
-            .is_err()
-        {
+        if modules.attribute(c"pop")?.call([&name, &Object::none(py)]).is_err() {
             // SAFETY: attached; what the script raised matters more than what sys.modules did.
             unsafe { PyErr_Clear() };
         }

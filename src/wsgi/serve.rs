@@ -16,25 +16,14 @@ const WHOLE_LIMIT: usize = 64 * 1024;
 pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEnd) -> Part {
     let link = end.link();
     let _served = errors::Served::begin(link);
-    let script = end
-        .job()
-        .script
-        .as_ref()
-        .expect("a job is queued with its script");
+    let script = end.job().script.as_ref().expect("a job is queued with its script");
     let group = residents.group.to_string();
-    let failed = |code| Part {
-        end: Some(Outcome::Failed(code)),
-        ..Part::default()
-    };
+    let failed = |code| Part { end: Some(Outcome::Failed(code)), ..Part::default() };
 
     let application = match residents.scripts.callable(py, script, &group) {
         Ok(application) => application,
         Err((refusal, traceback)) => {
-            errors::log(
-                Some(link),
-                Level::Error,
-                format!("{refusal}\n{}", traceback.trim_end()),
-            );
+            errors::log(Some(link), Level::Error, format!("{refusal}\n{}", traceback.trim_end()));
             return failed(refusal.code);
         }
     };
@@ -45,11 +34,8 @@ pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEn
     });
     answered.unwrap_or_else(|(raised, head_sent)| {
         let exception = Exception::take(py, raised);
-        let what = if exception.is_system_exit() {
-            " (SystemExit ends no process here)"
-        } else {
-            ""
-        };
+        let what =
+            if exception.is_system_exit() { " (SystemExit ends no process here)" } else { "" };
         let header = format!(
             "{}: {}{what} raised by script '{}' in application group '{group}'",
             Code::ApplicationRaised,
@@ -62,10 +48,7 @@ pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEn
             format!("{header}\n{}", exception.traceback().trim_end()),
         );
         if head_sent {
-            Part {
-                end: Some(Outcome::Truncated),
-                ..Part::default()
-            }
+            Part { end: Some(Outcome::Truncated), ..Part::default() }
         } else {
             failed(Code::ApplicationRaised)
         }
@@ -98,15 +81,7 @@ impl<'py, 'a> Answering<'py, 'a> {
             let input = input::stream(&residents.input_class.get(py), end.link())?;
             let errors = errors::stream(&residents.errors_class.get(py), Some(end.link()))?;
             let environ = environ::make(py, residents, end.job(), &input, &errors)?;
-            Ok(Self {
-                py,
-                end,
-                request,
-                start_response,
-                input,
-                errors,
-                environ,
-            })
+            Ok(Self { py, end, request, start_response, input, errors, environ })
         };
         make().map_err(|raised| (raised, false))
     }
@@ -128,9 +103,7 @@ impl<'py, 'a> Answering<'py, 'a> {
         let sent = sent.map_err(|raised| Exception::take(self.py, raised));
         self.close(&returned);
         match sent {
-            Ok(()) => self
-                .last_part()
-                .map_err(|raised| (raised, self.request().head_sent())),
+            Ok(()) => self.last_part().map_err(|raised| (raised, self.request().head_sent())),
             Err(exception) => Err((exception.restore(), self.request().head_sent())),
         }
     }
@@ -165,11 +138,7 @@ impl<'py, 'a> Answering<'py, 'a> {
             Err(raised) => return Some(Err(raised)),
         };
         body.truncate(self.request().allow(body.len()));
-        Some(Ok(Part {
-            head,
-            body,
-            end: Some(self.outcome()),
-        }))
+        Some(Ok(Part { head, body, end: Some(self.outcome()) }))
     }
 
     /// Sends each block as it comes.
@@ -186,10 +155,8 @@ impl<'py, 'a> Answering<'py, 'a> {
                 return if ended { Ok(()) } else { Err(Raised) };
             };
             let Some(bytes) = block.as_bytes() else {
-                let message = format!(
-                    "the application must yield bytes, not {}",
-                    block.type_name()
-                );
+                let message =
+                    format!("the application must yield bytes, not {}", block.type_name());
                 return Err(super::errors::wrong_arguments(self.py, &message));
             };
             if bytes.is_empty() {
@@ -205,19 +172,14 @@ impl<'py, 'a> Answering<'py, 'a> {
     }
 
     fn close(&self, returned: &Object<'py>) {
-        let closed = returned
-            .attribute_if_any(c"close")
-            .and_then(|close| match close {
-                Some(close) => close.call([]).map(drop),
-                None => Ok(()),
-            });
+        let closed = returned.attribute_if_any(c"close").and_then(|close| match close {
+            Some(close) => close.call([]).map(drop),
+            None => Ok(()),
+        });
         if let Err(raised) = closed {
             let exception = Exception::take(self.py, raised);
-            let header = format!(
-                "{}: {} raised by close()",
-                Code::ApplicationRaised,
-                exception.class()
-            );
+            let header =
+                format!("{}: {} raised by close()", Code::ApplicationRaised, exception.class());
             let text = format!("{header}\n{}", exception.traceback().trim_end());
             errors::log(Some(self.end.link()), Level::Error, text);
         }
@@ -225,11 +187,7 @@ impl<'py, 'a> Answering<'py, 'a> {
 
     fn last_part(&self) -> Result<Part, Raised> {
         let head = self.request().take_head(self.py)?;
-        Ok(Part {
-            head,
-            body: Vec::new(),
-            end: Some(self.outcome()),
-        })
+        Ok(Part { head, body: Vec::new(), end: Some(self.outcome()) })
     }
 
     /// Whether as many bytes came as Content-Length promised, where a body is sent at all.

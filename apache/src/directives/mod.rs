@@ -37,12 +37,7 @@ pub(crate) static TABLE: CommandTable<10> = CommandTable::new([
         group::application_group,
         c"name, %{GLOBAL}, %{RESOURCE}, %{SERVER}, %{HOST} or %{ENV:name}",
     ),
-    Command::raw(
-        c"WSGIPassAuthorization",
-        OR_FILEINFO,
-        script::pass_authorization,
-        c"On|Off",
-    ),
+    Command::raw(c"WSGIPassAuthorization", OR_FILEINFO, script::pass_authorization, c"On|Off"),
     Command::raw(
         c"WSGIPythonHome",
         RSRC_CONF,
@@ -55,12 +50,7 @@ pub(crate) static TABLE: CommandTable<10> = CommandTable::new([
         process::python_path,
         c"directories, separated by colons",
     ),
-    Command::raw(
-        c"WSGIPerInterpreterGIL",
-        RSRC_CONF,
-        process::own_gil,
-        c"On|Off|Auto",
-    ),
+    Command::raw(c"WSGIPerInterpreterGIL", RSRC_CONF, process::own_gil, c"On|Off|Auto"),
     Command::raw(
         c"WSGIInterpreterThreads",
         RSRC_CONF,
@@ -101,11 +91,7 @@ unsafe fn run(
         // SAFETY: raw arguments are a C string, possibly empty.
         let text = unsafe { CStr::from_ptr(arguments) };
         let name = name.to_str().expect("names of directives are ASCII");
-        let mut directive = Directive {
-            parameters,
-            name,
-            words: Words::new(text.to_bytes()),
-        };
+        let mut directive = Directive { parameters, name, words: Words::new(text.to_bytes()) };
         body(&mut directive)
     })
 }
@@ -164,20 +150,14 @@ impl Directive<'_> {
     /// A number in a range.
     fn number(&mut self, at_least: usize) -> Result<usize, String> {
         let word = self.only("number")?;
-        let number = std::str::from_utf8(&word)
-            .ok()
-            .and_then(|digits| digits.parse().ok());
+        let number = std::str::from_utf8(&word).ok().and_then(|digits| digits.parse().ok());
         number
             .filter(|number| (at_least..=65_536).contains(number))
             .ok_or_else(|| self.refuse(&word, &format!("a number from {at_least} to 65536")))
     }
 
     fn refuse(&self, given: &[u8], accepted: &str) -> String {
-        format!(
-            "{}: '{}' is not {accepted}",
-            self.name,
-            String::from_utf8_lossy(given)
-        )
+        format!("{}: '{}' is not {accepted}", self.name, String::from_utf8_lossy(given))
     }
 }
 

@@ -35,12 +35,9 @@ pub(super) unsafe extern "C" fn python_path(
         run(parameters, arguments, |directive| {
             directive.main_server_only()?;
             let list = directive.only("list of directories")?;
-            let paths = list
-                .split(|byte| *byte == b':')
-                .filter(|path| !path.is_empty());
-            directive.server().python_path = paths
-                .map(|path| PathBuf::from(OsString::from_vec(path.to_vec())))
-                .collect();
+            let paths = list.split(|byte| *byte == b':').filter(|path| !path.is_empty());
+            directive.server().python_path =
+                paths.map(|path| PathBuf::from(OsString::from_vec(path.to_vec()))).collect();
             Ok(())
         })
     }

@@ -49,10 +49,9 @@ fn set_option(
     let (name, value) = match option {
         Option_::Pair(name, value) => (name, value),
         Option_::Invalid(word) => {
-            return Err(directive.refuse(
-                &word,
-                &format!("an option (name=value); accepted are {OPTIONS}"),
-            ));
+            return Err(
+                directive.refuse(&word, &format!("an option (name=value); accepted are {OPTIONS}"))
+            );
         }
     };
     let not_empty = |what: &str| {

@@ -25,11 +25,7 @@ impl<'a> Words<'a> {
     /// the meaning from a quote or a backslash.
     pub(super) fn word(&mut self) -> Option<Vec<u8>> {
         self.skip_space();
-        if self.rest.is_empty() {
-            None
-        } else {
-            Some(self.value())
-        }
+        if self.rest.is_empty() { None } else { Some(self.value()) }
     }
 
     /// The next option. Its value may be quoted as a word may.
@@ -38,10 +34,7 @@ impl<'a> Words<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let end = self
-            .rest
-            .iter()
-            .position(|byte| *byte == b'=' || byte.is_ascii_whitespace());
+        let end = self.rest.iter().position(|byte| *byte == b'=' || byte.is_ascii_whitespace());
         let end = end.unwrap_or(self.rest.len());
         if end == 0 || self.rest.get(end) != Some(&b'=') {
             return Some(Option_::Invalid(self.value()));
@@ -53,17 +46,9 @@ impl<'a> Words<'a> {
 
     /// Everything to the next white space, or to the closing quote.
     fn value(&mut self) -> Vec<u8> {
-        let Some(quote) = self
-            .rest
-            .first()
-            .copied()
-            .filter(|byte| matches!(byte, b'"' | b'\''))
+        let Some(quote) = self.rest.first().copied().filter(|byte| matches!(byte, b'"' | b'\''))
         else {
-            let end = self
-                .rest
-                .iter()
-                .position(u8::is_ascii_whitespace)
-                .unwrap_or(self.rest.len());
+            let end = self.rest.iter().position(u8::is_ascii_whitespace).unwrap_or(self.rest.len());
             let (value, rest) = self.rest.split_at(end);
             self.rest = rest;
             return value.to_vec();
@@ -96,9 +81,7 @@ mod tests {
 
     fn words(line: &str) -> Vec<String> {
         let mut words = Words::new(line.as_bytes());
-        std::iter::from_fn(|| words.word())
-            .map(|word| String::from_utf8(word).unwrap())
-            .collect()
+        std::iter::from_fn(|| words.word()).map(|word| String::from_utf8(word).unwrap()).collect()
     }
 
     fn option(line: &str) -> Option<Option_> {

@@ -33,12 +33,5 @@ pub const CAN_END_INTERPRETERS: bool = cfg!(Py_3_14);
 pub const PREIMPORTS: &[&std::ffi::CStr] = if cfg!(Py_3_14) {
     &[]
 } else {
-    &[
-        c"datetime",
-        c"_datetime",
-        c"_decimal",
-        c"_ctypes",
-        c"pyexpat",
-        c"_elementtree",
-    ]
+    &[c"datetime", c"_datetime", c"_decimal", c"_ctypes", c"pyexpat", c"_elementtree"]
 };

@@ -21,9 +21,7 @@ impl Command {
     ) -> Self {
         Self(command_rec {
             name: name.as_ptr(),
-            func: cmd_func {
-                raw_args: Some(function),
-            },
+            func: cmd_func { raw_args: Some(function) },
             cmd_data: std::ptr::null_mut(),
             req_override: allowed as c_int,
             args_how: RAW_ARGS as cmd_how,

@@ -1,0 +1,40 @@
+//! Exchanges under three kinds of test: against an oracle, step by step (`laws`); under real
+//! threads (`stress`); and in every order of steps that a few threads can take (`orders`, run by
+//! `scripts/loom`).
+
+#[cfg(not(loom))]
+mod laws;
+#[cfg(loom)]
+pub(super) mod model;
+#[cfg(loom)]
+mod orders;
+#[cfg(not(loom))]
+mod stress;
+
+use super::{ApplicationEnd, Exchanges, RequestEnd};
+use crate::{Outcome, Part};
+use std::sync::Arc;
+
+/// Opens an exchange whose job carries a number, by which both ends can be told from others.
+fn open(exchanges: &Arc<Exchanges>, number: u64) -> Option<(RequestEnd, ApplicationEnd)> {
+    exchanges.open(|job| {
+        assert_eq!(job.variables.iter().len(), 0, "a job of an earlier exchange");
+        job.variables.push(b"NUMBER", &number.to_le_bytes());
+    })
+}
+
+/// The number that [`open`] gave to this exchange.
+fn number(application: &ApplicationEnd) -> u64 {
+    let number = application.job().variables.get(b"NUMBER");
+    u64::from_le_bytes(number.and_then(|n| n.try_into().ok()).expect("a number"))
+}
+
+/// A block of a response.
+fn block(body: Vec<u8>) -> Part {
+    Part { body, ..Part::default() }
+}
+
+/// The last part of a response.
+fn last() -> Part {
+    Part { end: Some(Outcome::Complete), ..Part::default() }
+}
