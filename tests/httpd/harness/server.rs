@@ -1,0 +1,479 @@
+//! One httpd: started in the foreground on a port of its own, ended and reaped when the test is
+//! over, and all it said is shown when the test fails.
+
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::{Client, Conf, ErrorLog, PATIENCE, Request, Response, conf, eventually};
+
+/// A running httpd, in a server root that goes with it.
+pub(crate) struct Server {
+    root: Option<TempDir>, // none only while it passes to a second attempt
+    conf: String,
+    command: String,
+    child: Child,
+    port: u16,
+    ended: Option<ExitStatus>,
+}
+
+impl Server {
+    /// Starts httpd and returns when it serves.
+    pub(crate) fn start(conf: Conf) -> Server {
+        Server::start_with(conf, |_| ())
+    }
+
+    /// The same, with files of the test's own put into the server root first.
+    pub(crate) fn start_with(conf: Conf, prepare: impl FnOnce(&Path)) -> Server {
+        let root = make_root();
+        prepare(root.path());
+        let mut server = Server::launch(root, &conf);
+        for _ in 0..5 {
+            if server.is_up() {
+                return server;
+            }
+            if !server.said().contains("could not bind") {
+                break;
+            }
+            // Someone took the port between our letting go of it and httpd's bind.
+            server = server.launched_again(&conf);
+        }
+        panic!("httpd did not start");
+    }
+
+    /// A server of `Conf::serving(app)`.
+    pub(crate) fn serving(app: &str) -> Server {
+        Server::start(Conf::serving(app))
+    }
+
+    /// A request on a connection of its own.
+    pub(crate) fn send(&self, request: &Request) -> Response {
+        self.client().send(&request.clone().header("Connection", "close"))
+    }
+
+    /// `GET target` on a connection of its own.
+    pub(crate) fn get(&self, target: &str) -> Response {
+        self.send(&Request::get(target))
+    }
+
+    /// A new connection.
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// The port it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its error log.
+    pub(crate) fn log(&self) -> ErrorLog {
+        ErrorLog::at(self.path("logs/error.log"))
+    }
+
+    /// A path inside the server root.
+    pub(crate) fn path(&self, inside: &str) -> PathBuf {
+        self.root().join(inside)
+    }
+
+    /// Writes a file that httpd's children may read, with a time no earlier version had.
+    pub(crate) fn write(&self, inside: &str, text: &str) {
+        write(self.root(), inside, text);
+    }
+
+    /// A FIFO in `${STATE}`: whoever opens it for reading is held there.
+    pub(crate) fn gate(&self, name: &str) -> Gate {
+        Gate::make(self.path("state").join(name))
+    }
+
+    /// The two flags of `busy.wsgi`.
+    pub(crate) fn flags(&self) -> Flags {
+        Flags::make(&self.path("state/busy"))
+    }
+
+    /// The processes httpd's parent has started and that have not ended.
+    pub(crate) fn children(&self) -> Vec<u32> {
+        children_of(self.child.id())
+    }
+
+    /// The one child that serves; waits while an older one is still ending.
+    pub(crate) fn only_child(&self) -> u32 {
+        eventually("exactly one child", || match self.children()[..] {
+            [child] => Some(child),
+            _ => None,
+        })
+    }
+
+    /// A graceful restart; returns when the next generation has been started.
+    pub(crate) fn graceful(&self) {
+        let resumed = self.log().lines_with(&["resuming normal operations"]).len();
+        self.signal(libc::SIGUSR1);
+        self.log().wait_for_count(&["resuming normal operations"], resumed + 1);
+    }
+
+    /// Starts an ordinary stop without waiting for its end.
+    pub(crate) fn begin_stop(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Starts a graceful stop: requests that run may finish.
+    pub(crate) fn begin_graceful_stop(&self) {
+        self.signal(libc::SIGWINCH);
+    }
+
+    /// Waits for the end of a stop that was begun, and checks that it was a good one.
+    pub(crate) fn ended(mut self) {
+        self.wait_for_end();
+        self.check_end();
+    }
+
+    /// The same, but a crash of a child is counted and returned instead.
+    pub(crate) fn ended_or_crashed(mut self) -> usize {
+        self.wait_for_end();
+        let (crashes, bad): (Vec<_>, Vec<_>) =
+            self.log().bad_ends().into_iter().partition(|line| line.contains("Segmentation fault"));
+        assert!(bad.is_empty(), "children that ended badly:\n{}", bad.join("\n"));
+        crashes.len()
+    }
+
+    /// Stops httpd and checks that it ended well: no child crashed and none had to be killed.
+    pub(crate) fn stop(self) {
+        self.settle();
+        self.begin_stop();
+        self.ended();
+    }
+
+    /// Waits, for a moment at most, until httpd has let go of connections that are over.
+    ///
+    /// Told to stop while it lets go of one, event MPM may crash by itself, without any module:
+    /// `close_worker_sockets` uses sockets of connections that their threads are freeing (2.4.71,
+    /// 5 of 100 stops under a load on static files; 0 of 200 on the worker MPM).
+    fn settle(&self) {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while connections_held_at(self.port) > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn launch(root: TempDir, conf: &Conf) -> Server {
+        let port = free_port();
+        let text = conf.render(root.path(), port);
+        let file = root.path().join("conf/httpd.conf");
+        fs::write(&file, &text).expect("httpd.conf is written");
+        let said = File::create(root.path().join("logs/said")).expect("a file for httpd's output");
+        let mut command = Command::new(conf::httpd());
+        command
+            .arg("-d")
+            .arg(root.path())
+            .arg("-f")
+            .arg(&file)
+            .args(["-D", "FOREGROUND"])
+            .stdin(Stdio::null())
+            .stdout(said.try_clone().expect("the file is duplicated"))
+            .stderr(said);
+        let line = format!("{command:?}");
+        let child = spawn(command).unwrap_or_else(|error| panic!("{line}: {error}"));
+        Server { root: Some(root), conf: text, command: line, child, port, ended: None }
+    }
+
+    fn launched_again(mut self, conf: &Conf) -> Server {
+        let root = self.root.take().expect("a server has a root until it is dropped");
+        // What the first attempt wrote would be taken for the second's.
+        let _ = fs::remove_file(root.path().join("logs/error.log"));
+        Server::launch(root, conf)
+    }
+
+    /// Connected, or exited, or the deadline.
+    fn is_up(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline && !self.has_ended() {
+            // The line in our own log tells that what answers on the port is ours.
+            if !self.log().lines_with(&["resuming normal operations"]).is_empty()
+                && TcpStream::connect(self.address()).is_ok()
+            {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+
+    fn root(&self) -> &Path {
+        self.root.as_ref().expect("a server has a root until it is dropped").path()
+    }
+
+    fn has_ended(&mut self) -> bool {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().expect("httpd can be waited for");
+        }
+        self.ended.is_some()
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        assert!(self.ended.is_none(), "httpd has ended already");
+        let pid = libc::pid_t::try_from(self.child.id()).expect("a process id fits");
+        // SAFETY: kill takes no pointers, and the child is ours and not reaped, so the id is its.
+        let sent = unsafe { libc::kill(pid, signal) };
+        assert_eq!(sent, 0, "httpd takes signal {signal}");
+    }
+
+    fn wait_for_end(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.has_ended() {
+            assert!(Instant::now() < deadline, "httpd did not stop within {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn check_end(&self) {
+        let bad = self.log().bad_ends();
+        assert!(bad.is_empty(), "children that ended badly:\n{}", bad.join("\n"));
+        let status = self.ended.expect("httpd has ended");
+        assert!(status.success(), "httpd ended with {status}");
+    }
+
+    fn said(&self) -> String {
+        let said = fs::read(self.path("logs/said")).unwrap_or_default();
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    fn show(&self) {
+        let log = self.log().text();
+        let lines: Vec<_> = log.lines().collect();
+        let shown = lines[lines.len().saturating_sub(300)..].join("\n");
+        eprintln!("--- {}\n{}", self.path("conf/httpd.conf").display(), self.conf);
+        eprintln!("--- {}\n{}", self.command, self.said());
+        eprintln!("--- the last lines of its error log ({} in all)\n{shown}\n---", lines.len());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.root.is_none() {
+            return;
+        }
+        if std::thread::panicking() {
+            self.show();
+        }
+        if self.ended.is_some() {
+            return;
+        }
+        self.settle();
+        self.begin_stop();
+        let deadline = Instant::now() + PATIENCE;
+        while !self.has_ended() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if self.ended.is_none() {
+            let left = self.children();
+            // Both are about a process that is ours; when they fail it has ended by itself.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            eprintln!("httpd had to be killed; its children were {left:?}");
+        }
+        // Every test is also a test of the stop at its end.
+        if !std::thread::panicking() {
+            let problem = match self.ended {
+                None => vec!["httpd did not stop".to_owned()],
+                Some(_) => self.log().bad_ends(),
+            };
+            if !problem.is_empty() {
+                self.show();
+                panic!("the stop after this test went wrong:\n{}", problem.join("\n"));
+            }
+        }
+    }
+}
+
+/// Starts a process that ends with this one, however this one ends, so that an interrupted test
+/// run leaves no server behind.
+fn spawn(mut command: Command) -> io::Result<Child> {
+    type Order = (Command, mpsc::Sender<io::Result<Child>>);
+    // Linux sends the signal when the *thread* that forked ends, and tests' threads do: fork on
+    // one that lives as long as the process.
+    static SPAWNER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (orders, taken) = mpsc::channel::<Order>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in taken {
+                // Whoever asked has panicked if nobody listens.
+                let _ = answer.send(command.spawn());
+            }
+        });
+        orders
+    });
+    // httpd may signal its whole process group, which must not be ours.
+    command.process_group(0);
+    #[cfg(target_os = "linux")]
+    // SAFETY: end_with_parent makes one system call, which is allowed between fork and exec.
+    unsafe {
+        command.pre_exec(end_with_parent);
+    }
+    let (answer, child) = mpsc::channel();
+    spawner.send((command, answer)).expect("the spawner lives as long as the process");
+    child.recv().expect("the spawner answers")
+}
+
+#[cfg(target_os = "linux")]
+fn end_with_parent() -> io::Result<()> {
+    // SAFETY: this option takes a signal's number and no pointer.
+    match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A FIFO at which applications wait until the test opens it, for one byte each.
+pub(crate) struct Gate {
+    path: PathBuf,
+    writer: OnceLock<File>,
+}
+
+impl Gate {
+    fn make(path: PathBuf) -> Gate {
+        let name = CString::new(path.as_os_str().as_bytes()).expect("a path without NUL");
+        // SAFETY: the name is a C string that lives through the call.
+        let made = unsafe { libc::mkfifo(name.as_ptr(), 0o666) };
+        assert_eq!(made, 0, "a FIFO at {}", path.display());
+        open_to_all(&path, 0o666);
+        Gate { path, writer: OnceLock::new() }
+    }
+
+    /// Waits until someone stands at the gate.
+    pub(crate) fn held(&self) {
+        self.writer.get_or_init(|| {
+            eventually("someone at the gate", || {
+                // Without a reader this fails at once (ENXIO).
+                OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&self.path).ok()
+            })
+        });
+    }
+
+    /// Lets everyone pass who is there and who comes later.
+    pub(crate) fn open(&self) {
+        self.held();
+        let mut writer = self.writer.get().expect("someone is there");
+        writer.write_all(&[0; 4096]).expect("a pipe takes a page");
+    }
+}
+
+/// The file that `busy.wsgi` maps: one byte is set there, the other here.
+pub(crate) struct Flags {
+    file: File,
+}
+
+impl Flags {
+    fn make(path: &Path) -> Flags {
+        fs::write(path, [0, 0]).expect("the flags are written");
+        open_to_all(path, 0o666);
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        Flags { file: file.expect("the flags are opened") }
+    }
+
+    /// Waits until the computation has begun: from then on its GIL is held.
+    pub(crate) fn begun(&self) {
+        eventually("the computation has begun", || {
+            let mut flags = [0, 0];
+            self.file.read_exact_at(&mut flags, 0).ok()?;
+            (flags[1] == 1).then_some(())
+        });
+    }
+
+    /// Ends the computation. In place: a shorter file would be a bus error in who has it mapped.
+    pub(crate) fn finish(&self) {
+        self.file.write_all_at(&[1], 0).expect("the flag is set");
+    }
+}
+
+/// A server root with a copy of the applications, readable by everyone.
+pub(super) fn make_root() -> TempDir {
+    let root = tempfile::Builder::new().prefix("manifold-").tempdir().expect("a server root");
+    open_to_all(root.path(), 0o755);
+    for folder in ["conf", "logs", "run", "docs", "apps", "state"] {
+        let path = root.path().join(folder);
+        fs::create_dir(&path).expect("a folder of the server root");
+        open_to_all(&path, if folder == "state" { 0o777 } else { 0o755 });
+    }
+    let apps = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps");
+    for entry in fs::read_dir(&apps).unwrap_or_else(|error| panic!("{}: {error}", apps.display())) {
+        let from = entry.expect("an entry of tests/apps").path();
+        if from.extension().is_some_and(|extension| extension == "wsgi") {
+            let to = root.path().join("apps").join(from.file_name().expect("it has a name"));
+            fs::copy(&from, &to).expect("an application is copied");
+            open_to_all(&to, 0o644);
+        }
+    }
+    root
+}
+
+/// Writes a file of a server root so that httpd's children may read it.
+pub(crate) fn write(root: &Path, inside: &str, text: &str) {
+    let path = root.join(inside);
+    let folder = path.parent().expect("a path inside the server root");
+    if !folder.exists() {
+        fs::create_dir_all(folder).expect("a folder of the server root");
+        open_to_all(folder, 0o755);
+    }
+    fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    open_to_all(&path, 0o644);
+}
+
+fn open_to_all(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("its mode is set");
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
+    listener.local_addr().expect("its address").port()
+}
+
+/// How many connections to this port of ours some process still holds at httpd's end.
+fn connections_held_at(port: u16) -> usize {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let held = |line: &&str| {
+        // "slot local_address remote_address state queues timer retransmits uid timeout inode ..."
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let ours = fields.get(1).is_some_and(|local| local.ends_with(&format!(":{port:04X}")));
+        let listening = fields.get(3) == Some(&"0A");
+        ours && !listening && fields.get(9) != Some(&"0")
+    };
+    table.lines().skip(1).filter(held).count()
+}
+
+/// The children of a process, by its kernel's own account.
+fn children_of(parent: u32) -> Vec<u32> {
+    let mut children = Vec::new();
+    for entry in fs::read_dir("/proc").expect("these tests need /proc").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // "pid (name) state ppid ...", where the name may contain anything.
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
+        let Some((_, rest)) = stat.rsplit_once(')') else {
+            continue;
+        };
+        let mut fields = rest.split_whitespace();
+        let state = fields.next();
+        if fields.next() == Some(&parent.to_string()) && state != Some("Z") {
+            children.push(pid);
+        }
+    }
+    children
+}

@@ -1,0 +1,115 @@
+//! Which Python runs: its home, its path, and what happens when it cannot start.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::harness::{Conf, Server, write};
+
+/// The application gets 500 and everything else works, in the same child, with one critical line.
+fn serves_all_but_python(server: &Server, tried: &str) {
+    let child = server.only_child();
+    for _ in 0..3 {
+        assert_eq!(server.get("/app").status, 500);
+        server.get("/static.txt").expect(200, "static");
+    }
+    let critical = server.log().wait_for(&[":crit]", tried]);
+    assert_eq!(server.log().lines_with(&[":crit]"]), [critical]);
+    assert_eq!(server.only_child(), child, "the child stays up");
+}
+
+fn with_home(home: &str) -> Conf {
+    Conf::new(
+        "WSGIApplicationGroup app\nWSGIHandlerScript app ${APPS}/hello.wsgi\n\
+         <Location /app>\nSetHandler app\n</Location>",
+    )
+    .python_home(home)
+}
+
+fn with_static(root: &std::path::Path) {
+    write(root, "docs/static.txt", "static");
+}
+
+#[test]
+fn a_python_home_that_is_not_there_costs_only_the_applications() {
+    let server = Server::start_with(with_home("/no/such/python"), with_static);
+    serves_all_but_python(&server, "/no/such/python");
+}
+
+#[test]
+fn a_python_home_without_a_python_costs_only_the_applications() {
+    let server = Server::start_with(with_home("${ROOT}/run"), with_static);
+    serves_all_but_python(&server, &server.path("run").display().to_string());
+}
+
+#[test]
+fn a_python_home_that_may_not_be_read_costs_only_the_applications() {
+    let server = Server::start_with(with_home("${ROOT}/private"), |root| {
+        with_static(root);
+        write(root, "private/pyvenv.cfg", "home = /usr/bin\n");
+        let closed = fs::Permissions::from_mode(0o000);
+        fs::set_permissions(root.join("private"), closed).expect("the home is closed");
+    });
+    serves_all_but_python(&server, &server.path("private").display().to_string());
+}
+
+#[test]
+fn a_graceful_restart_mends_a_server_whose_python_home_was_wrong() {
+    let server = Server::start_with(with_home("/no/such/python"), with_static);
+    serves_all_but_python(&server, "/no/such/python");
+    let conf = fs::read_to_string(server.path("conf/httpd.conf")).expect("the configuration");
+    let right =
+        std::env::var("MANIFOLD_PYTHON_HOME").map(|home| format!("WSGIPythonHome \"{home}\""));
+    let wrong = "WSGIPythonHome \"/no/such/python\"";
+    server.write("conf/httpd.conf", &conf.replace(wrong, &right.unwrap_or_default()));
+    server.graceful();
+    crate::harness::eventually("the new generation serves", || {
+        (server.get("/app").status == 200).then_some(())
+    });
+}
+
+#[test]
+fn the_python_path_comes_in_order_in_every_interpreter() {
+    let server = Server::start_with(
+        Conf::new(
+            "WSGIPythonPath ${ROOT}/first:${ROOT}/second\n\
+             WSGIHandlerScript main ${APPS}/flavours.wsgi application-group=%{GLOBAL}\n\
+             WSGIHandlerScript sub ${APPS}/flavours.wsgi application-group=sub\n\
+             <Location /main>\nSetHandler main\n</Location>\n\
+             <Location /sub>\nSetHandler sub\n</Location>",
+        ),
+        |root| {
+            write(root, "first/in_both.py", "TASTE = 'first'\n");
+            write(root, "second/in_both.py", "TASTE = 'second'\n");
+            write(root, "second/in_second.py", "TASTE = 'second'\n");
+            write(root, "first/more.pth", "../linked\n");
+            write(root, "linked/in_linked.py", "TASTE = 'linked'\n");
+        },
+    );
+    for url in ["/main", "/sub"] {
+        let answer = server.get(&format!("{url}?in_both&in_second&in_linked&nowhere"));
+        assert_eq!(answer.fact("in_both"), "'first'", "{url}");
+        assert_eq!(answer.fact("in_second"), "'second'", "{url}");
+        assert_eq!(answer.fact("in_linked"), "'linked'", "{url}");
+        assert_eq!(answer.fact("nowhere"), "ModuleNotFoundError", "{url}");
+        assert_eq!(answer.fact("path 0"), format!("'{}'", server.path("first").display()), "{url}");
+    }
+}
+
+#[test]
+fn the_interpreter_is_set_up_as_applications_expect() {
+    let conf = Conf::new(
+        "WSGIApplicationGroup app\nWSGIHandlerScript app ${APPS}/own.wsgi\nSetHandler app",
+    );
+    let server = Server::start_with(conf, |root| {
+        write(
+            root,
+            "apps/own.wsgi",
+            "import os, sys\ndef handle_request(environ, start_response):\n    \
+             start_response('200 OK', [])\n    \
+             scripts = os.path.dirname(__file__) in sys.path\n    \
+             facts = sys.argv, sys.getfilesystemencoding(), sys.stderr.errors, scripts, 'mod_wsgi' in sys.modules\n    \
+             import mod_wsgi\n    yield ascii((facts[:2], scripts, mod_wsgi.application_group, mod_wsgi.version[0] > 0)).encode()\n",
+        );
+    });
+    server.get("/").expect(200, "((['mod_wsgi'], 'utf-8'), False, 'app', True)");
+}
