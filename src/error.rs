@@ -46,9 +46,38 @@ pub enum Code {
     PathNotAdded = 18,
     /// The response is shorter than its Content-Length says.
     ResponseShort = 19,
+    /// WSGIRestrictEmbedded is on, and the request is for no process group.
+    EmbeddedRestricted = 20,
+    /// A script file may not be run, or is none.
+    ScriptRefused = 21,
 }
 
 impl Code {
+    /// Every code there is.
+    pub const ALL: [Self; 21] = [
+        Self::PythonNotStarted,
+        Self::InterpreterNotMade,
+        Self::NoProcessGroup,
+        Self::ScriptNotCompiled,
+        Self::ScriptNotExecuted,
+        Self::NoCallable,
+        Self::ApplicationRaised,
+        Self::QueueFull,
+        Self::NestedTooLong,
+        Self::InterpreterLimit,
+        Self::Stopping,
+        Self::Panic,
+        Self::BodyRefused,
+        Self::Internal,
+        Self::NotEnded,
+        Self::SharedGil,
+        Self::LogDropped,
+        Self::PathNotAdded,
+        Self::ResponseShort,
+        Self::EmbeddedRestricted,
+        Self::ScriptRefused,
+    ];
+
     /// The HTTP status of a request that fails with this.
     pub fn status(self) -> u16 {
         match self {
@@ -86,3 +115,29 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::Code;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_page_of_codes_has_a_row_for_each_and_no_other() {
+        let page = include_str!("../docs/errors.md");
+        let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| MNF")).collect();
+        let documented: Vec<_> = rows.iter().map(|row| row[2..9].to_owned()).collect();
+        let codes: Vec<_> = Code::ALL.iter().map(Code::to_string).collect();
+        assert_eq!(documented, codes);
+        for row in rows {
+            let cells = row.trim_matches('|').split(" | ");
+            assert!(cells.filter(|cell| !cell.trim().is_empty()).count() == 4, "{row}");
+        }
+    }
+
+    #[test]
+    fn every_variant_is_in_the_list() {
+        // The discriminants are 1, 2, 3 and so on, so the last one counts them.
+        let numbers: BTreeSet<_> = Code::ALL.iter().map(|code| *code as u16).collect();
+        assert_eq!(numbers, (1..=Code::ScriptRefused as u16).collect());
+    }
+}

@@ -1,7 +1,8 @@
 //! An application group: its queue, its interpreter, and the threads that serve both.
 
 use crate::exchange::ApplicationEnd;
-use crate::interp::{Interpreter, ThreadState, ending, startup};
+use crate::interp::ending::{self, End};
+use crate::interp::{Interpreter, ThreadState, startup};
 use crate::spawn::spawn;
 use crate::wsgi::{self, Residents};
 use crate::{Code, Gil, Outcome, Refusal, Settings};
@@ -105,19 +106,6 @@ enum Phase {
     Refusing(Refusal),
     /// The owner thread has ended.
     Ended(End),
-}
-
-/// What an interpreter's end left behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum End {
-    /// Nothing.
-    Gone,
-    /// The interpreter, which this CPython cannot end; no thread has anything to do in it.
-    Parked,
-    /// Daemon threads of its applications, which may run at any moment.
-    Daemons,
-    /// Threads that should have ended by the deadline.
-    Late,
 }
 
 /// How long what runs in a process may take to come to its end.

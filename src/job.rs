@@ -17,6 +17,8 @@ pub struct Job {
     pub variables: Fields,
     /// The script whose callable answers; the request thread sets it before the job is queued.
     pub script: Option<Arc<Script>>,
+    /// Whether to look if the script has changed, and to load it again.
+    pub reload: bool,
     /// Whether `wsgi.url_scheme` is `https`.
     pub https: bool,
     /// When the server received the request, in microseconds since 1970.
@@ -28,6 +30,7 @@ impl Job {
     pub(crate) fn clear(&mut self) {
         self.variables.clear();
         self.script = None;
+        self.reload = false;
         self.https = false;
         self.received = 0;
     }
@@ -66,14 +69,19 @@ impl Script {
         &self.path
     }
 
+    /// Where the file is, as it was given.
+    pub fn path_bytes(&self) -> &[u8] {
+        self.path.as_os_str().as_bytes()
+    }
+
     /// The name of the module it is loaded as: `_mod_wsgi_` and the MD5 of its path, in lower-case
     /// hexadecimal, so that one file is one module in an interpreter however it is reached.
     pub(crate) fn module(&self) -> &CString {
         &self.module
     }
 
-    /// The module attribute that is called.
-    pub(crate) fn callable(&self) -> &CString {
+    /// The name of the module attribute that is called.
+    pub fn callable(&self) -> &CString {
         &self.callable
     }
 }

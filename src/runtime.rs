@@ -1,7 +1,8 @@
 //! The Python runtime of a process: its application groups, from the first to the last request.
 
 use crate::exchange::Exchanges;
-use crate::group::{End, Group, Limits, Shared};
+use crate::group::{Group, Limits, Shared};
+use crate::interp::ending::End;
 use crate::{Code, Conversation, GroupName, Job, Refusal, Settings};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};

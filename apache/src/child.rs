@@ -17,7 +17,7 @@
 use crate::config::{self, OwnGil, ServerConfig};
 use crate::{boundary, log};
 use httpd_sys::*;
-use manifold::{Code, Gil, Left, Level, Limits, Runtime, Settings};
+use manifold::{Code, Gil, Left, Level, Limits, Refusal, Runtime, Settings};
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
@@ -52,16 +52,37 @@ pub(crate) struct Child {
     done: OwnedFd,
 }
 
-/// The Python runtime of this child, if it has one.
-pub(crate) fn runtime() -> Option<&'static Runtime> {
-    CHILD.get().map(|child| &child.runtime)
+/// Applications are not to run inside httpd: see WSGIRestrictEmbedded.
+static RESTRICTED: AtomicBool = AtomicBool::new(false);
+
+/// The Python runtime of this child.
+///
+/// # Errors
+///
+/// There is none in this child.
+pub(crate) fn runtime() -> Result<&'static Runtime, Refusal> {
+    if let Some(child) = CHILD.get() {
+        return Ok(&child.runtime);
+    }
+    Err(if RESTRICTED.load(Ordering::Relaxed) {
+        let detail = "WSGIRestrictEmbedded is on, so httpd's own processes run no Python; name a process \
+                      group (process-group= or WSGIProcessGroup), or switch it off";
+        Refusal::new(Code::EmbeddedRestricted, detail)
+    } else {
+        Refusal::new(Code::PythonNotStarted, "Python does not run in this process")
+    })
 }
 
 pub(crate) unsafe extern "C" fn init(pool: *mut apr_pool_t, server: *mut server_rec) {
     boundary::quiet(|| {
-        let log_thread = log::start();
         // SAFETY: httpd passes the main server; children change no configuration.
-        let settings = settings(unsafe { config::server(server) });
+        let config = unsafe { config::server(server) };
+        if config.restrict_embedded == Some(true) {
+            RESTRICTED.store(true, Ordering::Relaxed);
+            return;
+        }
+        let log_thread = log::start();
+        let settings = settings(config);
         let (Some(wake), Some(done)) = (event_descriptor(), event_descriptor()) else {
             let text = format!(
                 "{}: no eventfd, so Python is not started: {}; raise the limit on open files (ulimit -n)",

@@ -6,9 +6,7 @@
 //! and one merge. Directives about processes live in the record of the main server.
 
 use crate::{boundary, wsgi_module};
-use httpd_sys::{
-    ap_conf_vector_t, apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t, server_rec,
-};
+use httpd_sys::{apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t, server_rec};
 use manifold::{GroupName, Script};
 use std::collections::HashMap;
 use std::ffi::{c_char, c_int, c_void};
@@ -24,8 +22,12 @@ pub(crate) struct DirectoryConfig {
     pub(crate) process_group: Option<GroupRule>,
     /// WSGIApplicationGroup.
     pub(crate) application_group: Option<GroupRule>,
+    /// WSGICallableObject.
+    pub(crate) callable: Option<CallableRule>,
     /// WSGIPassAuthorization.
     pub(crate) pass_authorization: Option<bool>,
+    /// WSGIScriptReloading.
+    pub(crate) script_reloading: Option<bool>,
 }
 
 /// Handler scripts by the name of the handler.
@@ -36,12 +38,62 @@ pub(crate) type HandlerTable = HashMap<Vec<u8>, Arc<HandlerScript>>;
 pub(crate) struct HandlerScript {
     /// The script and its callable.
     pub(crate) script: Arc<Script>,
+    /// What overrides directives.
+    pub(crate) options: Options,
+}
+
+/// The options of a script directive, each of which overrides a directive in scope.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
     /// `process-group=`.
     pub(crate) process_group: Option<GroupRule>,
     /// `application-group=`.
     pub(crate) application_group: Option<GroupRule>,
+    /// `callable-object=`, taken as it stands.
+    pub(crate) callable: Option<Vec<u8>>,
     /// `pass-authorization=`.
     pub(crate) pass_authorization: Option<bool>,
+}
+
+/// WSGIScriptAlias: the part of the URL space that a script, or a directory of scripts, answers.
+#[derive(Debug)]
+pub(crate) struct ScriptAlias {
+    /// What URL paths begin with.
+    pub(crate) prefix: Vec<u8>,
+    /// What takes its place to make a file name.
+    pub(crate) target: Vec<u8>,
+    /// What overrides directives.
+    pub(crate) options: Options,
+}
+
+/// How the callable of a script file is found for a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CallableRule {
+    /// This name.
+    Fixed(Vec<u8>),
+    /// `%{ENV:name}`: the value of a note or variable.
+    Environment(Vec<u8>),
+}
+
+impl CallableRule {
+    /// What WSGICallableObject means.
+    pub(crate) fn parse(value: &[u8]) -> Self {
+        match environment_form(value) {
+            Some(name) => Self::Environment(name.to_vec()),
+            // Another form is none: it falls back to the default, as a name it could never be.
+            None if value.starts_with(b"%") => Self::Fixed(DEFAULT_CALLABLE.to_vec()),
+            None => Self::Fixed(value.to_vec()),
+        }
+    }
+}
+
+/// The callable of a script file where nothing says otherwise.
+pub(crate) const DEFAULT_CALLABLE: &[u8] = b"application";
+
+/// The name in `%{ENV:name}`.
+fn environment_form(value: &[u8]) -> Option<&[u8]> {
+    let name = value.strip_prefix(b"%{ENV:")?.strip_suffix(b"}")?;
+    (!name.is_empty()).then_some(name)
 }
 
 /// How the name of a group is found for a request.
@@ -68,9 +120,9 @@ impl GroupRule {
             b"%{SERVER}" => Self::Server,
             b"%{HOST}" => Self::Host,
             b"%{RESOURCE}" => Self::Resource,
-            _ => match value.strip_prefix(b"%{ENV:").and_then(|rest| rest.strip_suffix(b"}")) {
-                Some(name) if !name.is_empty() => Self::Environment(name.to_vec()),
-                _ => Self::Fixed(GroupName::new(value)),
+            _ => match environment_form(value) {
+                Some(name) => Self::Environment(name.to_vec()),
+                None => Self::Fixed(GroupName::new(value)),
             },
         }
     }
@@ -91,7 +143,9 @@ impl DirectoryConfig {
                 .as_ref()
                 .or(self.application_group.as_ref())
                 .cloned(),
+            callable: more_specific.callable.as_ref().or(self.callable.as_ref()).cloned(),
             pass_authorization: more_specific.pass_authorization.or(self.pass_authorization),
+            script_reloading: more_specific.script_reloading.or(self.script_reloading),
         }
     }
 
@@ -122,9 +176,13 @@ fn merge_tables(
     }
 }
 
-/// What the server config says about processes. Only the main server's record is used.
+/// What a server says about its URL space and, in the main server only, about processes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServerConfig {
+    /// WSGIScriptAlias, in the order of the configuration, a virtual host's before the main server's.
+    pub(crate) aliases: Vec<Arc<ScriptAlias>>,
+    /// WSGIRestrictEmbedded.
+    pub(crate) restrict_embedded: Option<bool>,
     /// WSGIPythonHome.
     pub(crate) python_home: Option<PathBuf>,
     /// WSGIPythonPath.
@@ -135,6 +193,14 @@ pub(crate) struct ServerConfig {
     pub(crate) interpreter_threads: Option<usize>,
     /// WSGIInterpreterLimit.
     pub(crate) interpreter_limit: Option<usize>,
+}
+
+impl ServerConfig {
+    /// What holds in a virtual host.
+    fn merge(main: &Self, host: &Self) -> Self {
+        let aliases = host.aliases.iter().chain(&main.aliases).cloned().collect();
+        Self { aliases, ..main.clone() }
+    }
 }
 
 /// The values of WSGIPerInterpreterGIL.
@@ -167,18 +233,7 @@ pub(crate) unsafe fn server<'a>(server: *mut server_rec) -> &'a mut ServerConfig
     // SAFETY: the caller's promise.
     let vector = unsafe { (*server).module_config };
     // SAFETY: see above; `create_server` made the record.
-    unsafe { &mut *module_record(vector).cast_mut().cast::<ServerConfig>() }
-}
-
-/// This module's record in a configuration vector (`ap_get_module_config`).
-///
-/// # Safety
-///
-/// The vector is one of httpd's, made after this module was loaded.
-pub(crate) unsafe fn module_record(vector: *const ap_conf_vector_t) -> *const c_void {
-    let index = usize::try_from(wsgi_module.index()).expect("httpd numbers the modules it loads");
-    // SAFETY: a vector is an array of pointers, one for each module.
-    unsafe { *vector.cast::<*const c_void>().add(index) }
+    unsafe { &mut *wsgi_module.configuration(vector).cast::<ServerConfig>() }
 }
 
 pub(crate) unsafe extern "C" fn create_directory(
@@ -207,6 +262,20 @@ pub(crate) unsafe extern "C" fn create_server(
     boundary::record(|| keep(pool, ServerConfig::default()))
 }
 
+pub(crate) unsafe extern "C" fn merge_server(
+    pool: *mut apr_pool_t,
+    main: *mut c_void,
+    host: *mut c_void,
+) -> *mut c_void {
+    boundary::record(|| {
+        // SAFETY: httpd passes two of this module's server records.
+        let main = unsafe { &*main.cast::<ServerConfig>() };
+        // SAFETY: see above.
+        let host = unsafe { &*host.cast::<ServerConfig>() };
+        keep(pool, ServerConfig::merge(main, host))
+    })
+}
+
 /// Puts a record on the heap, to be dropped when the pool is cleared.
 fn keep<T>(pool: *mut apr_pool_t, record: T) -> *mut c_void {
     unsafe extern "C" fn release<T>(record: *mut c_void) -> c_int {
@@ -231,9 +300,7 @@ mod tests {
             DirectoryConfig { pass_authorization: authorization, ..Default::default() };
         let handler = HandlerScript {
             script: Arc::new(Script::new(path, b"handle_request").unwrap()),
-            process_group: None,
-            application_group: None,
-            pass_authorization: None,
+            options: Options::default(),
         };
         config.add_handler(name.to_vec(), handler);
         config

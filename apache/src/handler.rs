@@ -1,9 +1,10 @@
 //! The content handler: from a request to its application, and back.
 
 use crate::body::Body;
-use crate::config::{DirectoryConfig, GroupRule, HandlerScript};
+use crate::config::{DirectoryConfig, GroupRule};
 use crate::request::Request;
 use crate::response::{Responder, Sent};
+use crate::target::Target;
 use crate::variables::{self, Variables};
 use crate::{boundary, child, log};
 use httpd_sys::*;
@@ -20,23 +21,25 @@ pub(crate) unsafe extern "C" fn handle(raw: *mut request_rec) -> c_int {
         let r = unsafe { Request::new(raw) };
         // SAFETY: the record is of this type, and nobody changes it once requests are served.
         let config = unsafe { &*r.configuration().cast::<DirectoryConfig>() };
-        match config.handler(r.text(r.record().handler)) {
-            Some(handler) => answer(r, config, handler),
-            None => DECLINED as c_int,
+        match Target::of(r, config) {
+            Ok(Some(target)) => answer(r, config, &target),
+            Ok(None) => DECLINED,
+            Err(status) => status,
         }
     })
 }
 
-/// Answers a request by a handler script.
-fn answer(r: Request<'_>, config: &DirectoryConfig, handler: &HandlerScript) -> c_int {
+/// Answers a request by a script.
+fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_int {
     if let Err(status) = check(r) {
         return status;
     }
+    let options = &target.options;
     let pass_authorization =
-        handler.pass_authorization.or(config.pass_authorization).unwrap_or(false);
+        options.pass_authorization.or(config.pass_authorization).unwrap_or(false);
     let variables = Variables::of(r, pass_authorization);
 
-    let process_group = handler.process_group.as_ref().or(config.process_group.as_ref());
+    let process_group = options.process_group.as_ref().or(config.process_group.as_ref());
     let process_group =
         process_group.map_or_else(GroupName::default, |rule| resolve(r, rule, &variables));
     if !process_group.is_main() {
@@ -50,21 +53,20 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, handler: &HandlerScript) -> 
         return refuse(r, &refusal);
     }
     let application_group =
-        handler.application_group.as_ref().or(config.application_group.as_ref());
+        options.application_group.as_ref().or(config.application_group.as_ref());
     let application_group =
         resolve(r, application_group.unwrap_or(&GroupRule::Resource), &variables);
 
-    let Some(runtime) = child::runtime() else {
-        return refuse(
-            r,
-            &Refusal::new(Code::PythonNotStarted, "Python does not run in this process"),
-        );
+    let runtime = match child::runtime() {
+        Ok(runtime) => runtime,
+        Err(refusal) => return refuse(r, &refusal),
     };
     let nesting = Nesting::enter();
     let patience = nesting.inner.then(|| timeout(r));
     let conversation = runtime.dispatch(&application_group, patience, |job| {
-        variables.fill(job, handler);
-        job.script = Some(Arc::clone(&handler.script));
+        variables.fill(job, &target.script, target.handler_script);
+        job.script = Some(Arc::clone(&target.script));
+        job.reload = config.script_reloading.unwrap_or(true);
     });
     match conversation {
         Ok(conversation) => serve(r, &conversation),

@@ -9,6 +9,7 @@
 //!
 //! - `directives`, `config`: what the configuration says, and how sections merge.
 //! - `child`: a child process from its first to its last moment.
+//! - `mapping`, `target`: which script answers a request.
 //! - `handler`, `variables`, `body`, `response`: one request.
 //! - `boundary`, `log`, `request`: where C calls us, what we tell the operator, what httpd's
 //!   request record says.
@@ -20,13 +21,16 @@ mod config;
 mod directives;
 mod handler;
 mod log;
+mod mapping;
 mod request;
 mod response;
+mod target;
 mod variables;
 
 use httpd_sys::{
-    APR_HOOK_MIDDLE, ModuleRecord, ap_add_version_component, ap_hook_child_init,
-    ap_hook_child_stopping, ap_hook_handler, ap_hook_post_config, apr_pool_t, module, server_rec,
+    APR_HOOK_MIDDLE, ModuleNames, ModuleRecord, ap_add_version_component, ap_hook_child_init,
+    ap_hook_child_stopping, ap_hook_handler, ap_hook_post_config, ap_hook_translate_name,
+    apr_pool_t, module, server_rec,
 };
 use std::ffi::{CString, c_int};
 
@@ -39,7 +43,7 @@ pub static wsgi_module: ModuleRecord = ModuleRecord::new(
         create_dir_config: Some(config::create_directory),
         merge_dir_config: Some(config::merge_directory),
         create_server_config: Some(config::create_server),
-        merge_server_config: None,
+        merge_server_config: Some(config::merge_server),
         cmds: directives::TABLE.as_ptr(),
         register_hooks: Some(register_hooks),
         ..ModuleRecord::empty()
@@ -54,6 +58,22 @@ unsafe extern "C" fn register_hooks(_pool: *mut apr_pool_t) {
     unsafe { ap_hook_child_init(Some(child::init), no_order, no_order, middle) };
     // SAFETY: see above.
     unsafe { ap_hook_child_stopping(Some(child::stopping), no_order, no_order, middle) };
+    static BEFORE_US: ModuleNames<2> =
+        ModuleNames::new([c"mod_alias.c".as_ptr(), std::ptr::null()]);
+    static AFTER_US: ModuleNames<3> = ModuleNames::new([
+        c"mod_userdir.c".as_ptr(),
+        c"mod_vhost_alias.c".as_ptr(),
+        std::ptr::null(),
+    ]);
+    // SAFETY: see above; the lists end with a null.
+    unsafe {
+        ap_hook_translate_name(
+            Some(mapping::translate),
+            BEFORE_US.as_ptr(),
+            AFTER_US.as_ptr(),
+            middle,
+        );
+    }
     // SAFETY: see above.
     unsafe { ap_hook_handler(Some(handler::handle), no_order, no_order, middle) };
 }

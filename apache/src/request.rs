@@ -1,5 +1,6 @@
 //! What httpd's request record says.
 
+use crate::wsgi_module;
 use httpd_sys::*;
 use std::ffi::{CStr, c_char, c_void};
 use std::marker::PhantomData;
@@ -100,10 +101,16 @@ impl<'r> Request<'r> {
         unsafe { apr_pstrmemdup(self.pool(), text.as_ptr().cast(), text.len()) }
     }
 
+    /// This module's record of the server that the request is for.
+    pub(crate) fn server_configuration(self) -> *const c_void {
+        // SAFETY: httpd makes the vector with a place for each loaded module.
+        unsafe { wsgi_module.configuration(self.server().module_config) }
+    }
+
     /// This module's record in the request's merged configuration.
     pub(crate) fn configuration(self) -> *const c_void {
         // SAFETY: httpd makes the vector with a place for each loaded module.
-        unsafe { crate::config::module_record(self.record().per_dir_config) }
+        unsafe { wsgi_module.configuration(self.record().per_dir_config) }
     }
 }
 

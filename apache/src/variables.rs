@@ -1,9 +1,8 @@
 //! The CGI variables of a request, as an application is to see them.
 
-use crate::config::HandlerScript;
 use crate::request::{Request, entries};
 use httpd_sys::*;
-use manifold::Job;
+use manifold::{Job, Script};
 use std::borrow::Cow;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,7 +65,7 @@ impl<'r> Variables<'r> {
     }
 
     /// Writes them into a job.
-    pub(crate) fn fill(&self, job: &mut Job, handler: &HandlerScript) {
+    pub(crate) fn fill(&self, job: &mut Job, script: &Script, handler_script: Option<&Script>) {
         let r = self.r;
         let record = r.record();
         let mut https = r.text(scheme(r)).eq_ignore_ascii_case(b"https");
@@ -94,11 +93,9 @@ impl<'r> Variables<'r> {
         }
         let connection = r.connection();
         set(b"mod_wsgi.request_handler", r.text(record.handler));
-        set(
-            b"mod_wsgi.handler_script",
-            std::os::unix::ffi::OsStrExt::as_bytes(handler.script.path().as_os_str()),
-        );
-        set(b"mod_wsgi.callable_object", crate::directives::HANDLER_CALLABLE);
+        let handler_script = handler_script.map_or(&b""[..], |script| script.path_bytes());
+        set(b"mod_wsgi.handler_script", handler_script);
+        set(b"mod_wsgi.callable_object", script.callable().to_bytes());
         set(b"mod_wsgi.listener_host", r.text(connection.local_ip));
         set(b"mod_wsgi.listener_port", number(port_of(connection.local_addr)).as_bytes());
         set(b"mod_wsgi.server_pid", number(std::process::id()).as_bytes());

@@ -131,6 +131,31 @@ pub(crate) fn function<'py>(
     unsafe { Object::from_owned(owner.py(), made) }
 }
 
+/// The body of a method or attribute of a type that [`make`] made with `T`: CPython's arguments in,
+/// a new reference or null out.
+pub(crate) fn call<T>(
+    this: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+    body: impl for<'py> FnOnce(Attached<'py>, &T, &[Object<'py>]) -> Result<Object<'py>, Raised>,
+) -> *mut PyObject {
+    callback(|| {
+        // SAFETY: CPython calls methods on attached threads.
+        let py = unsafe { Attached::assume() };
+        let arguments: Vec<_> = (0..count.unsigned_abs())
+            .map(|index| {
+                // SAFETY: CPython passes `count` live objects.
+                let argument = unsafe { *arguments.add(index) };
+                // SAFETY: see above.
+                unsafe { Object::from_borrowed(py, argument) }
+            })
+            .collect();
+        // SAFETY: CPython calls the methods of a type with its instances only.
+        let data = unsafe { data::<T>(this) };
+        body(py, data, &arguments).map_or(std::ptr::null_mut(), Object::into_ptr)
+    })
+}
+
 unsafe extern "C" fn deallocate<T>(object: *mut PyObject) {
     callback(|| {
         // SAFETY: CPython calls this once, for the last reference; the data was written when the

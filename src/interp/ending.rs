@@ -2,12 +2,24 @@
 
 use super::exception::Exception;
 use super::{Attached, Interpreter, Kept, Object, ThreadState};
-use crate::group::End;
 use crate::spawn::spawn;
 use cpython_sys::CAN_END_INTERPRETERS;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// What an interpreter's end left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum End {
+    /// Nothing.
+    Gone,
+    /// The interpreter, which this CPython cannot end; no thread has anything to do in it.
+    Parked,
+    /// Daemon threads of its applications, which may run at any moment.
+    Daemons,
+    /// Threads that should have ended by the deadline.
+    Late,
+}
 
 /// The two functions of the bootstrap module that an end needs.
 pub(crate) struct ExitFunctions {

@@ -178,6 +178,15 @@ impl<'py> Object<'py> {
         unsafe { Py_TYPE(self.as_ptr()) == class }
     }
 
+    /// Its truth value, as `bool()` sees it.
+    pub(crate) fn is_true(&self) -> Result<bool, Raised> {
+        // SAFETY: attached, and this is a live object; -1 is an exception.
+        match unsafe { PyObject_IsTrue(self.as_ptr()) } {
+            -1 => Err(Raised),
+            truth => Ok(truth != 0),
+        }
+    }
+
     pub(crate) fn is_callable(&self) -> bool {
         // SAFETY: attached, and this is a live object.
         unsafe { PyCallable_Check(self.as_ptr()) != 0 }
@@ -276,8 +285,31 @@ pub(crate) fn done(status: std::ffi::c_int) -> Result<(), Raised> {
     if status < 0 { Err(Raised) } else { Ok(()) }
 }
 
-/// Raises `class` with a message.
-pub(crate) fn raise(_py: Attached<'_>, class: *mut PyObject, message: &str) -> Raised {
+/// Raises a `TypeError`.
+pub(crate) fn type_error(py: Attached<'_>, message: &str) -> Raised {
+    // SAFETY: exception types live as long as the interpreter.
+    raise(py, unsafe { PyExc_TypeError }, message)
+}
+
+/// Raises a `ValueError`.
+pub(crate) fn value_error(py: Attached<'_>, message: &str) -> Raised {
+    // SAFETY: exception types live as long as the interpreter.
+    raise(py, unsafe { PyExc_ValueError }, message)
+}
+
+/// Raises a `RuntimeError`.
+pub(crate) fn runtime_error(py: Attached<'_>, message: &str) -> Raised {
+    // SAFETY: exception types live as long as the interpreter.
+    raise(py, unsafe { PyExc_RuntimeError }, message)
+}
+
+/// Raises an `OSError`.
+pub(crate) fn os_error(py: Attached<'_>, message: &str) -> Raised {
+    // SAFETY: exception types live as long as the interpreter.
+    raise(py, unsafe { PyExc_OSError }, message)
+}
+
+fn raise(_py: Attached<'_>, class: *mut PyObject, message: &str) -> Raised {
     let message = std::ffi::CString::new(message).unwrap_or_default();
     // SAFETY: attached, `class` is an exception type, and the message is copied.
     unsafe { PyErr_SetString(class, message.as_ptr()) };

@@ -3,7 +3,7 @@
 
 use crate::exchange::Link;
 use crate::interp::class::{self, Methods};
-use crate::interp::object::raise;
+use crate::interp::object::{os_error, runtime_error, type_error};
 use crate::interp::{Attached, Kept, Object, Raised};
 use crate::{Level, LogEntry};
 use cpython_sys::*;
@@ -106,9 +106,7 @@ impl Stream {
     fn check(&self, py: Attached<'_>) -> Result<(), Raised> {
         match self {
             Self::Request { link, .. } if link.borrow().is_none() => {
-                // SAFETY: attached; the exception type lives as long as the interpreter.
-                let class = unsafe { PyExc_RuntimeError };
-                Err(raise(py, class, "wsgi.errors was used after its request had ended"))
+                Err(runtime_error(py, "wsgi.errors was used after its request had ended"))
             }
             _ => Ok(()),
         }
@@ -185,9 +183,9 @@ unsafe extern "C" fn write(
     count: Py_ssize_t,
 ) -> *mut PyObject {
     // SAFETY: CPython calls the methods of this type with its instances, attached.
-    method(this, arguments, count, |py, stream: &Stream, arguments| {
+    class::call(this, arguments, count, |py, stream: &Stream, arguments| {
         let [text] = arguments else {
-            return Err(wrong_arguments(py, "write() takes one argument"));
+            return Err(type_error(py, "write() takes one argument"));
         };
         write_object(py, stream, text)?;
         let length = match text.as_bytes() {
@@ -203,7 +201,7 @@ fn write_object<'py>(py: Attached<'py>, stream: &Stream, text: &Object<'py>) -> 
     if let Stream::Buffer(owner) = stream {
         let owner = owner.get(py);
         let Some(bytes) = text.as_bytes() else {
-            return Err(wrong_arguments(
+            return Err(type_error(
                 py,
                 &format!("a bytes-like object is required, not '{}'", text.type_name()),
             ));
@@ -216,7 +214,7 @@ fn write_object<'py>(py: Attached<'py>, stream: &Stream, text: &Object<'py>) -> 
     }
     stream.check(py)?;
     if !text.is_instance_of(Py_TPFLAGS_UNICODE_SUBCLASS) {
-        return Err(wrong_arguments(
+        return Err(type_error(
             py,
             &format!("write() argument must be str, not {}", text.type_name()),
         ));
@@ -230,9 +228,9 @@ unsafe extern "C" fn writelines(
     arguments: *mut *mut PyObject,
     count: Py_ssize_t,
 ) -> *mut PyObject {
-    method(this, arguments, count, |py, stream: &Stream, arguments| {
+    class::call(this, arguments, count, |py, stream: &Stream, arguments| {
         let [lines] = arguments else {
-            return Err(wrong_arguments(py, "writelines() takes one argument"));
+            return Err(type_error(py, "writelines() takes one argument"));
         };
         // SAFETY: attached; a new reference or an exception.
         let iterator = unsafe { Object::from_owned(py, PyObject_GetIter(lines.as_ptr())) }?;
@@ -257,7 +255,7 @@ unsafe extern "C" fn flush(
     arguments: *mut *mut PyObject,
     count: Py_ssize_t,
 ) -> *mut PyObject {
-    method(this, arguments, count, |py, stream: &Stream, _| {
+    class::call(this, arguments, count, |py, stream: &Stream, _| {
         stream.check(py)?;
         stream.flush();
         Ok(Object::none(py))
@@ -269,9 +267,8 @@ unsafe extern "C" fn fileno(
     arguments: *mut *mut PyObject,
     count: Py_ssize_t,
 ) -> *mut PyObject {
-    method(this, arguments, count, |py, _: &Stream, _| {
-        // SAFETY: attached; the exception type lives as long as the interpreter.
-        Err(raise(py, unsafe { PyExc_OSError }, "the error log has no file descriptor"))
+    class::call(this, arguments, count, |py, _: &Stream, _| {
+        Err(os_error(py, "the error log has no file descriptor"))
     })
 }
 
@@ -280,7 +277,7 @@ unsafe extern "C" fn no(
     arguments: *mut *mut PyObject,
     count: Py_ssize_t,
 ) -> *mut PyObject {
-    method(this, arguments, count, |py, _: &Stream, _| Ok(Object::boolean(py, false)))
+    class::call(this, arguments, count, |py, _: &Stream, _| Ok(Object::boolean(py, false)))
 }
 
 unsafe extern "C" fn yes(
@@ -288,36 +285,7 @@ unsafe extern "C" fn yes(
     arguments: *mut *mut PyObject,
     count: Py_ssize_t,
 ) -> *mut PyObject {
-    method(this, arguments, count, |py, _: &Stream, _| Ok(Object::boolean(py, true)))
-}
-
-/// The body of a method of a type made by [`class::make`] with `T`.
-pub(super) fn method<T>(
-    this: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-    body: impl for<'py> FnOnce(Attached<'py>, &T, &[Object<'py>]) -> Result<Object<'py>, Raised>,
-) -> *mut PyObject {
-    callback(|| {
-        // SAFETY: CPython calls methods on attached threads.
-        let py = unsafe { Attached::assume() };
-        let arguments: Vec<_> = (0..count.unsigned_abs())
-            .map(|index| {
-                // SAFETY: CPython passes `count` live objects.
-                let argument = unsafe { *arguments.add(index) };
-                // SAFETY: see above.
-                unsafe { Object::from_borrowed(py, argument) }
-            })
-            .collect();
-        // SAFETY: CPython calls the methods of a type with its instances only.
-        let data = unsafe { class::data::<T>(this) };
-        body(py, data, &arguments).map_or(std::ptr::null_mut(), Object::into_ptr)
-    })
-}
-
-pub(super) fn wrong_arguments(py: Attached<'_>, message: &str) -> Raised {
-    // SAFETY: attached; the exception type lives as long as the interpreter.
-    raise(py, unsafe { PyExc_TypeError }, message)
+    class::call(this, arguments, count, |py, _: &Stream, _| Ok(Object::boolean(py, true)))
 }
 
 /// Attributes that text streams have.
@@ -362,19 +330,19 @@ const fn attribute_end() -> PyGetSetDef {
 }
 
 unsafe extern "C" fn encoding(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
-    method(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| Object::text(py, "utf-8"))
+    class::call(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| Object::text(py, "utf-8"))
 }
 
 unsafe extern "C" fn error_handler(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
-    method(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| Object::text(py, "replace"))
+    class::call(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| Object::text(py, "replace"))
 }
 
 unsafe extern "C" fn closed(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
-    method(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| Ok(Object::boolean(py, false)))
+    class::call(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| Ok(Object::boolean(py, false)))
 }
 
 unsafe extern "C" fn name(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
-    method(this, std::ptr::null_mut(), 0, |py, stream: &Stream, _| {
+    class::call(this, std::ptr::null_mut(), 0, |py, stream: &Stream, _| {
         Object::text(
             py,
             if matches!(stream, Stream::Request { .. }) { "<wsgi.errors>" } else { "<stderr>" },
@@ -383,7 +351,7 @@ unsafe extern "C" fn name(this: *mut PyObject, _: *mut c_void) -> *mut PyObject 
 }
 
 unsafe extern "C" fn buffer(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
-    method(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| {
+    class::call(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| {
         // SAFETY: it is the live object whose attribute is asked for.
         let owner = unsafe { Object::from_borrowed(py, this) };
         // SAFETY: an instance keeps its type alive.

@@ -1,10 +1,9 @@
 //! `wsgi.input`: the request body, asked for as the application reads.
 
-use super::errors::{method, wrong_arguments};
 use crate::Answer;
 use crate::exchange::Link;
 use crate::interp::class::{self, Methods};
-use crate::interp::object::raise;
+use crate::interp::object::{done, os_error, runtime_error, type_error};
 use crate::interp::{Attached, Object, Raised};
 use cpython_sys::*;
 use std::cell::{Cell, RefCell};
@@ -76,18 +75,14 @@ impl Input {
     /// Gets more of the body, as much as [`Link::ask`] says; less where it ends.
     fn fill(&self, py: Attached<'_>, at_least: usize, at_most: usize) -> Result<(), Raised> {
         let Some(link) = self.link.borrow().clone() else {
-            // SAFETY: attached; the exception type lives as long as the interpreter.
-            let class = unsafe { PyExc_RuntimeError };
-            return Err(raise(py, class, "wsgi.input was used after its request had ended"));
+            return Err(runtime_error(py, "wsgi.input was used after its request had ended"));
         };
         match self.progress.get() {
             Progress::Open => {}
             Progress::Last => return Ok(()),
             Progress::Failed => return Err(unreadable(py)),
             Progress::Waiting => {
-                // SAFETY: attached; the exception type lives as long as the interpreter.
-                let class = unsafe { PyExc_RuntimeError };
-                return Err(raise(py, class, "wsgi.input is being read by another thread"));
+                return Err(runtime_error(py, "wsgi.input is being read by another thread"));
             }
         }
         self.progress.set(Progress::Waiting);
@@ -178,11 +173,8 @@ impl Input {
 }
 
 fn unreadable(py: Attached<'_>) -> Raised {
-    // SAFETY: attached; the exception type lives as long as the interpreter.
-    let class = unsafe { PyExc_OSError };
-    raise(
+    os_error(
         py,
-        class,
         "the request body could not be read: the client has gone, or was too slow, or broke HTTP",
     )
 }
@@ -212,7 +204,7 @@ unsafe extern "C" fn read(
     arguments: *mut *mut PyObject,
     count: Py_ssize_t,
 ) -> *mut PyObject {
-    method(this, arguments, count, |py, input: &Input, arguments| {
+    class::call(this, arguments, count, |py, input: &Input, arguments| {
         input.read(py, size(py, arguments)?)
     })
 }
@@ -222,7 +214,7 @@ unsafe extern "C" fn readline(
     arguments: *mut *mut PyObject,
     count: Py_ssize_t,
 ) -> *mut PyObject {
-    method(this, arguments, count, |py, input: &Input, arguments| {
+    class::call(this, arguments, count, |py, input: &Input, arguments| {
         input.read_line(py, size(py, arguments)?)
     })
 }
@@ -232,7 +224,7 @@ unsafe extern "C" fn readlines(
     arguments: *mut *mut PyObject,
     count: Py_ssize_t,
 ) -> *mut PyObject {
-    method(this, arguments, count, |py, input: &Input, arguments| {
+    class::call(this, arguments, count, |py, input: &Input, arguments| {
         let hint = size(py, arguments)?.filter(|hint| *hint > 0).unwrap_or(usize::MAX);
         // SAFETY: attached; a new reference or an exception.
         let lines = unsafe { Object::from_owned(py, PyList_New(0)) }?;
@@ -245,7 +237,7 @@ unsafe extern "C" fn readlines(
             }
             total = total.saturating_add(length);
             // SAFETY: attached, and both are live objects, the first a list.
-            crate::interp::object::done(unsafe { PyList_Append(lines.as_ptr(), line.as_ptr()) })?;
+            done(unsafe { PyList_Append(lines.as_ptr(), line.as_ptr()) })?;
         }
         Ok(lines)
     })
@@ -256,7 +248,7 @@ unsafe extern "C" fn close(
     arguments: *mut *mut PyObject,
     count: Py_ssize_t,
 ) -> *mut PyObject {
-    method(this, arguments, count, |py, _: &Input, _| Ok(Object::none(py)))
+    class::call(this, arguments, count, |py, _: &Input, _| Ok(Object::none(py)))
 }
 
 unsafe extern "C" fn iterate(this: *mut PyObject) -> *mut PyObject {
@@ -266,7 +258,7 @@ unsafe extern "C" fn iterate(this: *mut PyObject) -> *mut PyObject {
 
 unsafe extern "C" fn next_line(this: *mut PyObject) -> *mut PyObject {
     let mut ended = false;
-    let line = method(this, std::ptr::null_mut(), 0, |py, input: &Input, _| {
+    let line = class::call(this, std::ptr::null_mut(), 0, |py, input: &Input, _| {
         let line = input.read_line(py, None)?;
         ended = line.as_bytes().is_none_or(<[u8]>::is_empty);
         Ok(line)
@@ -294,6 +286,6 @@ fn size(py: Attached<'_>, arguments: &[Object<'_>]) -> Result<Option<usize>, Rai
             }
             Ok(usize::try_from(size).ok())
         }
-        _ => Err(wrong_arguments(py, "at most one argument is taken, the size")),
+        _ => Err(type_error(py, "at most one argument is taken, the size")),
     }
 }

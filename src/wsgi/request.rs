@@ -1,10 +1,9 @@
 //! `start_response` and `write`: how an application says what it answers (PEP 3333).
 
-use super::errors::wrong_arguments;
 use crate::exchange::Link;
 use crate::header::{self, HeaderError};
 use crate::interp::class::{self, Methods};
-use crate::interp::object::raise;
+use crate::interp::object::{os_error, runtime_error, type_error, value_error};
 use crate::interp::{Attached, Object, Raised};
 use crate::{Head, Part};
 use cpython_sys::*;
@@ -152,7 +151,7 @@ impl Request {
             ));
         }
         if !headers.is_instance_of(Py_TPFLAGS_LIST_SUBCLASS) {
-            return Err(wrong_arguments(
+            return Err(type_error(
                 py,
                 &format!("headers must be a list, not {}", headers.type_name()),
             ));
@@ -213,7 +212,7 @@ fn head<'py>(
 
 fn name_and_value<'py>(py: Attached<'py>, pair: &Object<'py>) -> Result<[Object<'py>; 2], Raised> {
     if !pair.is_instance_of(Py_TPFLAGS_TUPLE_SUBCLASS) {
-        return Err(wrong_arguments(
+        return Err(type_error(
             py,
             &format!("each header must be a tuple, not {}", pair.type_name()),
         ));
@@ -240,7 +239,7 @@ fn native_string<'py>(
     what: &str,
 ) -> Result<Vec<u8>, Raised> {
     if !text.is_instance_of(Py_TPFLAGS_UNICODE_SUBCLASS) {
-        return Err(wrong_arguments(py, &format!("{what} must be str, not {}", text.type_name())));
+        return Err(type_error(py, &format!("{what} must be str, not {}", text.type_name())));
     }
     // SAFETY: attached, and it is a str; a new reference or an exception.
     let encoded = unsafe { Object::from_owned(py, PyUnicode_AsLatin1String(text.as_ptr())) }?;
@@ -270,16 +269,6 @@ fn invalid(py: Attached<'_>, error: HeaderError, given: &[u8]) -> Raised {
     value_error(py, &format!("{error}; got {:?}", String::from_utf8_lossy(given)))
 }
 
-fn value_error(py: Attached<'_>, message: &str) -> Raised {
-    // SAFETY: attached; the exception type lives as long as the interpreter.
-    raise(py, unsafe { PyExc_ValueError }, message)
-}
-
-fn runtime_error(py: Attached<'_>, message: &str) -> Raised {
-    // SAFETY: attached; the exception type lives as long as the interpreter.
-    raise(py, unsafe { PyExc_RuntimeError }, message)
-}
-
 static NO_METHODS: Methods<1> = Methods::new([class::end()]);
 
 static FUNCTIONS: Methods<2> = Methods::new([
@@ -303,27 +292,22 @@ unsafe extern "C" fn start_response_function(
         // SAFETY: a live tuple.
         false => unsafe { PyTuple_GET_SIZE(keywords) },
     };
-    super::errors::method(
-        this,
-        arguments.cast_mut(),
-        count + named,
-        |py, request: &Request, arguments| {
-            let (status, headers, exc_info) = match arguments {
-                [status, headers] if named == 0 => (status, headers, None),
-                [status, headers, exc_info] if named == 0 || is_exc_info(keywords) => {
-                    (status, headers, Some(exc_info))
-                }
-                _ => {
-                    let message = "start_response() takes a status, headers and exc_info=None";
-                    return Err(wrong_arguments(py, message));
-                }
-            };
-            request.start(py, status, headers, exc_info)?;
-            // SAFETY: it is the live owner of this function.
-            let owner = unsafe { Object::from_borrowed(py, this) };
-            class::function(&owner, FUNCTIONS.row(1))
-        },
-    )
+    class::call(this, arguments.cast_mut(), count + named, |py, request: &Request, arguments| {
+        let (status, headers, exc_info) = match arguments {
+            [status, headers] if named == 0 => (status, headers, None),
+            [status, headers, exc_info] if named == 0 || is_exc_info(keywords) => {
+                (status, headers, Some(exc_info))
+            }
+            _ => {
+                let message = "start_response() takes a status, headers and exc_info=None";
+                return Err(type_error(py, message));
+            }
+        };
+        request.start(py, status, headers, exc_info)?;
+        // SAFETY: it is the live owner of this function.
+        let owner = unsafe { Object::from_borrowed(py, this) };
+        class::function(&owner, FUNCTIONS.row(1))
+    })
 }
 
 /// Whether the only keyword is `exc_info`.
@@ -340,12 +324,12 @@ unsafe extern "C" fn write_function(
     arguments: *mut *mut PyObject,
     count: Py_ssize_t,
 ) -> *mut PyObject {
-    super::errors::method(this, arguments, count, |py, request: &Request, arguments| {
+    class::call(this, arguments, count, |py, request: &Request, arguments| {
         let [data] = arguments else {
-            return Err(wrong_arguments(py, "write() takes one argument"));
+            return Err(type_error(py, "write() takes one argument"));
         };
         let Some(bytes) = data.as_bytes() else {
-            return Err(wrong_arguments(
+            return Err(type_error(
                 py,
                 &format!("write() argument must be bytes, not {}", data.type_name()),
             ));
@@ -353,10 +337,7 @@ unsafe extern "C" fn write_function(
         match request.send(py, bytes) {
             Ok(()) => Ok(Object::none(py)),
             Err(SendError::Raised(raised)) => Err(raised),
-            Err(SendError::Gone) => {
-                // SAFETY: attached; the exception type lives as long as the interpreter.
-                Err(raise(py, unsafe { PyExc_OSError }, "the client has closed the connection"))
-            }
+            Err(SendError::Gone) => Err(os_error(py, "the client has closed the connection")),
         }
     })
 }

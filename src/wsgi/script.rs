@@ -2,11 +2,12 @@
 
 use crate::interp::exception::Exception;
 use crate::interp::{Attached, Kept, Object, Raised};
-use crate::{Code, Refusal, Script};
+use crate::{Code, Job, Refusal, Script};
 use cpython_sys::*;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The scripts that an interpreter has loaded.
@@ -19,24 +20,36 @@ pub(super) struct Scripts {
 /// only requests for this script in this interpreter do.
 #[derive(Default)]
 struct Gate {
-    module: Mutex<Option<Kept>>,
+    loaded: Mutex<Option<Loaded>>,
 }
 
+/// A module that was made from a script.
+struct Loaded {
+    module: Kept,
+    /// When the file had been changed last, in microseconds since 1970.
+    modified: Option<i64>,
+}
+
+/// Why there is no callable: a line for the operator, and what Python said.
+pub(super) type Failure = (Refusal, String);
+
 impl Scripts {
-    /// The callable of a script, which is loaded first where it is not yet. A failed load is not
-    /// remembered: the next request tries again.
-    ///
-    /// # Errors
-    ///
-    /// What to tell the operator: a line, and what Python said about it.
+    /// The callable of a job's script, which is loaded first where it is not yet, or loaded again
+    /// where the job wants that and the script has changed. A failed load is not remembered: the
+    /// next request tries again.
     pub(super) fn callable<'py>(
         &self,
         py: Attached<'py>,
         script: &Script,
+        job: &Job,
         group: &str,
-    ) -> Result<Object<'py>, (Refusal, String)> {
+    ) -> Result<Object<'py>, Failure> {
         let gate = Arc::clone(lock(&self.gates).entry(script.module().clone()).or_default());
-        let module = gate.module(py, script, group)?;
+        let mut module = gate.module(py, script, group)?;
+        if job.reload && gate.is_outdated(py, script, job, &module) {
+            gate.forget(py, &module);
+            module = gate.module(py, script, group)?;
+        }
         let place =
             || format!("script '{}' in application group '{group}'", script.path().display());
         let name = script.callable().to_string_lossy();
@@ -55,26 +68,21 @@ impl Scripts {
                 );
                 (Refusal::new(Code::NoCallable, detail), String::new())
             }
-            Err(raised) => failure(
-                py,
-                raised,
-                Code::NoCallable,
-                &place(),
-                "has a callable that cannot be read",
-            ),
+            Err(raised) => {
+                let what = "has a callable that cannot be read";
+                failure(py, raised, Code::NoCallable, &place(), what)
+            }
         };
         // It counts as not loaded, so that it can be mended.
-        let forgotten = gate.lock(py).take();
-        if let Some(module) = forgotten {
-            drop(module.release(py));
-        }
+        gate.forget(py, &module);
         Err(failed)
     }
 
     pub(super) fn release(self, py: Attached<'_>) {
         for (_, gate) in self.gates.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            if let Some(module) = lock(&gate.module).take() {
-                drop(module.release(py));
+            let loaded = lock(&gate.loaded).take();
+            if let Some(loaded) = loaded {
+                drop(loaded.module.release(py));
             }
         }
     }
@@ -83,39 +91,90 @@ impl Scripts {
 impl Gate {
     /// An uncontended gate costs nothing; a contended one is waited for without the GIL, which its
     /// holder needs.
-    fn lock(&self, py: Attached<'_>) -> MutexGuard<'_, Option<Kept>> {
-        match self.module.try_lock() {
+    fn lock(&self, py: Attached<'_>) -> MutexGuard<'_, Option<Loaded>> {
+        match self.loaded.try_lock() {
             Ok(guard) => guard,
-            Err(_) => py.detached(|| lock(&self.module)),
+            Err(_) => py.detached(|| lock(&self.loaded)),
         }
     }
 
+    /// The module, loaded where it is not yet.
     fn module<'py>(
-        self: &Arc<Self>,
+        &self,
         py: Attached<'py>,
         script: &Script,
         group: &str,
-    ) -> Result<Object<'py>, (Refusal, String)> {
+    ) -> Result<Object<'py>, Failure> {
         let mut loaded = self.lock(py);
-        if let Some(module) = &*loaded {
-            return Ok(module.get(py));
+        if let Some(loaded) = &*loaded {
+            return Ok(loaded.module.get(py));
         }
         tracing::info!(
             "loading script '{}' into application group '{group}'",
             script.path().display()
         );
-        let module = load(py, script, group)?;
-        *loaded = Some(Kept::new(module.clone()));
+        // Asked before the file is read: a change in between is seen as one, not missed.
+        let modified = py.detached(|| modified(script));
+        let module = load(py, script, modified, group)?;
+        *loaded = Some(Loaded { module: Kept::new(module.clone()), modified });
         Ok(module)
     }
+
+    /// Whether the file has changed or gone since this module was made of it, or the module's own
+    /// `reload_required(resource)` says that it has to be loaded again.
+    fn is_outdated<'py>(
+        &self,
+        py: Attached<'py>,
+        script: &Script,
+        job: &Job,
+        module: &Object<'py>,
+    ) -> bool {
+        let remembered = self.lock(py).as_ref().and_then(|loaded| loaded.modified);
+        let now = py.detached(|| modified(script));
+        if now.is_none() || now != remembered {
+            return true;
+        }
+        let resource = job.variables.get(b"SCRIPT_FILENAME").unwrap_or_default();
+        let asked =
+            module.attribute_if_any(c"reload_required").and_then(|function| match function {
+                Some(function) => function.call([&Object::path(py, resource)?])?.is_true(),
+                None => Ok(false),
+            });
+        asked.unwrap_or_else(|raised| {
+            let exception = Exception::take(py, raised);
+            tracing::error!(
+                "{}: reload_required() of script '{}' raised, which counts as no: {}",
+                Code::ApplicationRaised,
+                script.path().display(),
+                exception.summary()
+            );
+            false
+        })
+    }
+
+    /// Has the script loaded again, unless somebody else already has.
+    fn forget<'py>(&self, py: Attached<'py>, module: &Object<'py>) {
+        let forgotten = self.lock(py).take_if(|loaded| loaded.module.as_ptr() == module.as_ptr());
+        if let Some(loaded) = forgotten {
+            // Requests that still run in the old module keep it.
+            drop(loaded.module.release(py));
+        }
+    }
+}
+
+/// When the file was changed last, in microseconds since 1970.
+fn modified(script: &Script) -> Option<i64> {
+    let metadata = std::fs::metadata(script.path()).ok()?;
+    Some(metadata.mtime() * 1_000_000 + metadata.mtime_nsec() / 1_000)
 }
 
 /// Reads, compiles and runs the script as a new module.
 fn load<'py>(
     py: Attached<'py>,
     script: &Script,
+    modified: Option<i64>,
     group: &str,
-) -> Result<Object<'py>, (Refusal, String)> {
+) -> Result<Object<'py>, Failure> {
     let path = script.path();
     let place = format!("script '{}' in application group '{group}'", path.display());
     let source = py.detached(|| std::fs::read(path)).map_err(|error| {
@@ -130,7 +189,7 @@ fn load<'py>(
     let code = compile(py, script, &source).map_err(|raised| {
         failure(py, raised, Code::ScriptNotCompiled, &place, "could not be compiled")
     })?;
-    execute(py, script, &code).map_err(|raised| {
+    execute(py, script, modified, &code).map_err(|raised| {
         failure(py, raised, Code::ScriptNotExecuted, &place, "could not be executed")
     })
 }
@@ -150,12 +209,16 @@ fn compile<'py>(py: Attached<'py>, script: &Script, source: &[u8]) -> Result<Obj
 fn execute<'py>(
     py: Attached<'py>,
     script: &Script,
+    modified: Option<i64>,
     code: &Object<'py>,
 ) -> Result<Object<'py>, Raised> {
     let name = Object::latin1(py, script.module().as_bytes())?;
     // SAFETY: attached; it returns a new reference or raises.
     let module = unsafe { Object::from_owned(py, PyModule_NewObject(name.as_ptr())) }?;
     module.set_attribute(c"__file__", &Object::path(py, script.path().as_os_str().as_bytes())?)?;
+    if let Some(modified) = modified {
+        module.set_attribute(c"__mtime__", &Object::integer(py, modified)?)?;
+    }
     let namespace = module.attribute(c"__dict__")?;
     namespace.set_item_named(c"__builtins__", &Object::import(py, c"builtins")?)?;
     let modules = Object::import(py, c"sys")?.attribute(c"modules")?;
@@ -174,13 +237,7 @@ fn execute<'py>(
     Ok(module)
 }
 
-fn failure(
-    py: Attached<'_>,
-    raised: Raised,
-    code: Code,
-    place: &str,
-    what: &str,
-) -> (Refusal, String) {
+fn failure(py: Attached<'_>, raised: Raised, code: Code, place: &str, what: &str) -> Failure {
     let exception = Exception::take(py, raised);
     if exception.is_system_exit() {
         let detail = format!("{place} {what}: it raised SystemExit, which ends no process here");

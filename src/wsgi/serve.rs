@@ -4,6 +4,7 @@ use super::request::{Request, SendError};
 use super::{Residents, environ, errors, input, request};
 use crate::exchange::ApplicationEnd;
 use crate::interp::exception::Exception;
+use crate::interp::object::type_error;
 use crate::interp::{Attached, Object, Raised};
 use crate::{Code, Level, Outcome, Part};
 use cpython_sys::*;
@@ -20,7 +21,7 @@ pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEn
     let group = residents.group.to_string();
     let failed = |code| Part { end: Some(Outcome::Failed(code)), ..Part::default() };
 
-    let application = match residents.scripts.callable(py, script, &group) {
+    let application = match residents.scripts.callable(py, script, end.job(), &group) {
         Ok(application) => application,
         Err((refusal, traceback)) => {
             errors::log(Some(link), Level::Error, format!("{refusal}\n{}", traceback.trim_end()));
@@ -157,7 +158,7 @@ impl<'py, 'a> Answering<'py, 'a> {
             let Some(bytes) = block.as_bytes() else {
                 let message =
                     format!("the application must yield bytes, not {}", block.type_name());
-                return Err(super::errors::wrong_arguments(self.py, &message));
+                return Err(type_error(self.py, &message));
             };
             if bytes.is_empty() {
                 continue;

@@ -18,5 +18,6 @@ mod nesting;
 mod output;
 mod python;
 mod recursion;
+mod reloading;
 mod selection;
 mod start_response;

@@ -50,6 +50,8 @@ fn a_python_home_that_may_not_be_read_costs_only_the_applications() {
         fs::set_permissions(root.join("private"), closed).expect("the home is closed");
     });
     serves_all_but_python(&server, &server.path("private").display().to_string());
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(server.path("private"), open).expect("the home can be removed");
 }
 
 #[test]

@@ -7,10 +7,9 @@ mod words;
 
 use crate::boundary;
 use httpd_sys::{
-    ACCESS_CONF, Command, CommandTable, GLOBAL_ONLY, OR_FILEINFO, RSRC_CONF, ap_check_cmd_context,
-    apr_pool_t, cmd_parms,
+    ACCESS_CONF, Command, CommandTable, GLOBAL_ONLY, NOT_IN_DIR_CONTEXT, OR_FILEINFO, RSRC_CONF,
+    ap_check_cmd_context, apr_pool_t, cmd_parms,
 };
-pub(crate) use script::HANDLER_CALLABLE;
 use std::ffi::{CStr, c_char, c_void};
 use words::Words;
 
@@ -18,13 +17,27 @@ use words::Words;
 const SECTIONS: u32 = RSRC_CONF | ACCESS_CONF;
 
 /// Every directive of this module.
-pub(crate) static TABLE: CommandTable<10> = CommandTable::new([
+pub(crate) static TABLE: CommandTable<14> = CommandTable::new([
     Command::raw(
         c"WSGIHandlerScript",
         OR_FILEINFO,
         script::handler_script,
         c"name path [process-group=...] [application-group=...] [pass-authorization=On|Off]",
     ),
+    Command::raw(
+        c"WSGIScriptAlias",
+        RSRC_CONF,
+        script::script_alias,
+        c"url-path file-or-directory [process-group=...] [application-group=...] [callable-object=...] [pass-authorization=On|Off]",
+    ),
+    Command::raw(
+        c"WSGICallableObject",
+        OR_FILEINFO,
+        script::callable_object,
+        c"name of the callable in script files",
+    ),
+    Command::raw(c"WSGIScriptReloading", OR_FILEINFO, script::script_reloading, c"On|Off"),
+    Command::raw(c"WSGIRestrictEmbedded", RSRC_CONF, process::restrict_embedded, c"On|Off"),
     Command::raw(
         c"WSGIProcessGroup",
         SECTIONS,
@@ -107,6 +120,20 @@ impl Directive<'_> {
         Err(format!(
             "{0} is about whole processes: it is accepted in the main server config only, not inside \
              <VirtualHost> or other sections",
+            self.name
+        ))
+    }
+
+    /// Refuses the directive inside a section.
+    fn servers_only(&self) -> Result<(), String> {
+        // SAFETY: httpd's parameters are live for the call.
+        let refusal = unsafe { ap_check_cmd_context(self.parameters, NOT_IN_DIR_CONTEXT) };
+        if refusal.is_null() {
+            return Ok(());
+        }
+        Err(format!(
+            "{} is about the URL space of a server: it is accepted in server config and \
+             <VirtualHost> only, not inside other sections",
             self.name
         ))
     }

@@ -99,3 +99,20 @@ pub(super) unsafe extern "C" fn interpreter_limit(
         })
     }
 }
+
+/// `WSGIRestrictEmbedded On|Off`: whether httpd's own processes run no Python.
+pub(super) unsafe extern "C" fn restrict_embedded(
+    parameters: *mut cmd_parms,
+    _record: Record,
+    arguments: *const c_char,
+) -> *const c_char {
+    // SAFETY: httpd calls this row of the table.
+    unsafe {
+        run(parameters, arguments, |directive| {
+            directive.main_server_only()?;
+            let flag = directive.on_off()?;
+            directive.server().restrict_embedded = Some(flag);
+            Ok(())
+        })
+    }
+}

@@ -9,7 +9,7 @@ pub(super) struct Words<'a> {
 
 /// `name=value`, or what stands where that should.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Option_ {
+pub(super) enum OptionWord {
     /// An option.
     Pair(Vec<u8>, Vec<u8>),
     /// A word that is none.
@@ -29,7 +29,7 @@ impl<'a> Words<'a> {
     }
 
     /// The next option. Its value may be quoted as a word may.
-    pub(super) fn option(&mut self) -> Option<Option_> {
+    pub(super) fn option(&mut self) -> Option<OptionWord> {
         self.skip_space();
         if self.rest.is_empty() {
             return None;
@@ -37,11 +37,11 @@ impl<'a> Words<'a> {
         let end = self.rest.iter().position(|byte| *byte == b'=' || byte.is_ascii_whitespace());
         let end = end.unwrap_or(self.rest.len());
         if end == 0 || self.rest.get(end) != Some(&b'=') {
-            return Some(Option_::Invalid(self.value()));
+            return Some(OptionWord::Invalid(self.value()));
         }
         let name = self.rest[..end].to_vec();
         self.rest = &self.rest[end + 1..];
-        Some(Option_::Pair(name, self.value()))
+        Some(OptionWord::Pair(name, self.value()))
     }
 
     /// Everything to the next white space, or to the closing quote.
@@ -84,7 +84,7 @@ mod tests {
         std::iter::from_fn(|| words.word()).map(|word| String::from_utf8(word).unwrap()).collect()
     }
 
-    fn option(line: &str) -> Option<Option_> {
+    fn option(line: &str) -> Option<OptionWord> {
         Words::new(line.as_bytes()).option()
     }
 
@@ -98,13 +98,13 @@ mod tests {
 
     #[test]
     fn an_option_is_a_name_and_a_value_that_may_be_quoted() {
-        let pair = |name: &str, value: &str| Some(Option_::Pair(name.into(), value.into()));
+        let pair = |name: &str, value: &str| Some(OptionWord::Pair(name.into(), value.into()));
         assert_eq!(option("home='/a b' x=y"), pair("home", "/a b"));
         assert_eq!(option("a=b=c"), pair("a", "b=c"));
         assert_eq!(option("a="), pair("a", ""));
-        assert_eq!(option("word"), Some(Option_::Invalid("word".into())));
-        assert_eq!(option("=x"), Some(Option_::Invalid("=x".into())));
-        assert_eq!(option("a = b"), Some(Option_::Invalid("a".into())));
+        assert_eq!(option("word"), Some(OptionWord::Invalid("word".into())));
+        assert_eq!(option("=x"), Some(OptionWord::Invalid("=x".into())));
+        assert_eq!(option("a = b"), Some(OptionWord::Invalid("a".into())));
         assert_eq!(option(" "), None);
     }
 }

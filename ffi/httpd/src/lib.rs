@@ -26,4 +26,4 @@ mod record;
 pub use bindings::*;
 pub use brigade::append_bucket;
 pub use command::{Command, CommandTable};
-pub use record::ModuleRecord;
+pub use record::{ModuleNames, ModuleRecord};

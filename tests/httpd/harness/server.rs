@@ -429,6 +429,8 @@ pub(crate) fn write(root: &Path, inside: &str, text: &str) {
         fs::create_dir_all(folder).expect("a folder of the server root");
         open_to_all(folder, 0o755);
     }
+    // An older file may be closed to us; a new one in its place never is.
+    let _ = fs::remove_file(&path);
     fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     open_to_all(&path, 0o644);
 }
