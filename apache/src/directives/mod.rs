@@ -2,86 +2,44 @@
 
 mod group;
 mod process;
+mod rows;
 mod script;
 mod words;
 
 use crate::boundary;
-use httpd_sys::{
-    ACCESS_CONF, Command, CommandTable, GLOBAL_ONLY, NOT_IN_DIR_CONTEXT, OR_FILEINFO, RSRC_CONF,
-    ap_check_cmd_context, apr_pool_t, cmd_parms,
-};
+use httpd_sys::{Command, CommandTable, RawArgs, ap_check_cmd_context, apr_pool_t, cmd_parms};
+use rows::{ROWS, Row, row};
 use std::ffi::{CStr, c_char, c_void};
 use words::Words;
 
-/// Server config, virtual host and sections, but not .htaccess.
-const SECTIONS: u32 = RSRC_CONF | ACCESS_CONF;
-
-/// Every directive of this module.
-pub(crate) static TABLE: CommandTable<14> = CommandTable::new([
-    Command::raw(
-        c"WSGIHandlerScript",
-        OR_FILEINFO,
-        script::handler_script,
-        c"name path [process-group=...] [application-group=...] [pass-authorization=On|Off]",
-    ),
-    Command::raw(
-        c"WSGIScriptAlias",
-        RSRC_CONF,
-        script::script_alias,
-        c"url-path file-or-directory [process-group=...] [application-group=...] [callable-object=...] [pass-authorization=On|Off]",
-    ),
-    Command::raw(
-        c"WSGICallableObject",
-        OR_FILEINFO,
-        script::callable_object,
-        c"name of the callable in script files",
-    ),
-    Command::raw(c"WSGIScriptReloading", OR_FILEINFO, script::script_reloading, c"On|Off"),
-    Command::raw(c"WSGIRestrictEmbedded", RSRC_CONF, process::restrict_embedded, c"On|Off"),
-    Command::raw(
-        c"WSGIProcessGroup",
-        SECTIONS,
-        group::process_group,
-        c"name, or %{GLOBAL} for none",
-    ),
-    Command::raw(
-        c"WSGIApplicationGroup",
-        SECTIONS,
-        group::application_group,
-        c"name, %{GLOBAL}, %{RESOURCE}, %{SERVER}, %{HOST} or %{ENV:name}",
-    ),
-    Command::raw(c"WSGIPassAuthorization", OR_FILEINFO, script::pass_authorization, c"On|Off"),
-    Command::raw(
-        c"WSGIPythonHome",
-        RSRC_CONF,
-        process::python_home,
-        c"prefix of a Python or virtual environment",
-    ),
-    Command::raw(
-        c"WSGIPythonPath",
-        RSRC_CONF,
-        process::python_path,
-        c"directories, separated by colons",
-    ),
-    Command::raw(c"WSGIPerInterpreterGIL", RSRC_CONF, process::own_gil, c"On|Off|Auto"),
-    Command::raw(
-        c"WSGIInterpreterThreads",
-        RSRC_CONF,
-        process::interpreter_threads,
-        c"number, 1 or more",
-    ),
-    Command::raw(
-        c"WSGIInterpreterLimit",
-        RSRC_CONF,
-        process::interpreter_limit,
-        c"number, 2 or more",
-    ),
+/// The directives as httpd wants them.
+pub(crate) static TABLE: CommandTable<{ ROWS.len() + 1 }> = CommandTable::new([
+    command(c"WSGIHandlerScript", script::handler_script),
+    command(c"WSGIScriptAlias", script::script_alias),
+    command(c"WSGICallableObject", script::callable_object),
+    command(c"WSGIScriptReloading", script::script_reloading),
+    command(c"WSGIPassAuthorization", script::pass_authorization),
+    command(c"WSGIProcessGroup", group::process_group),
+    command(c"WSGIApplicationGroup", group::application_group),
+    command(c"WSGIRestrictEmbedded", process::restrict_embedded),
+    command(c"WSGIPythonHome", process::python_home),
+    command(c"WSGIPythonPath", process::python_path),
+    command(c"WSGIPerInterpreterGIL", process::own_gil),
+    command(c"WSGIInterpreterThreads", process::interpreter_threads),
+    command(c"WSGIInterpreterLimit", process::interpreter_limit),
     Command::end(),
 ]);
+
+/// A row of [`ROWS`] with the function that carries it out.
+const fn command(name: &CStr, function: RawArgs) -> Command {
+    let row = row(name);
+    Command::raw(row.name, row.place.allowed(), function, row.arguments)
+}
 
 /// A directive as httpd met it.
 struct Directive<'a> {
     parameters: *mut cmd_parms,
+    row: &'static Row,
     name: &'a str,
     words: Words<'a>,
 }
@@ -103,39 +61,24 @@ unsafe fn run(
         let name = unsafe { CStr::from_ptr((*(*parameters).cmd).name) };
         // SAFETY: raw arguments are a C string, possibly empty.
         let text = unsafe { CStr::from_ptr(arguments) };
-        let name = name.to_str().expect("names of directives are ASCII");
-        let mut directive = Directive { parameters, name, words: Words::new(text.to_bytes()) };
+        let words = Words::new(text.to_bytes());
+        let mut directive =
+            Directive { parameters, row: row(name), name: name.to_str().expect("ASCII"), words };
+        directive.check_place()?;
         body(&mut directive)
     })
 }
 
 impl Directive<'_> {
-    /// Refuses the directive outside the main server config.
-    fn main_server_only(&self) -> Result<(), String> {
+    /// Refuses the directive where it may not stand.
+    fn check_place(&self) -> Result<(), String> {
+        let place = self.row.place;
         // SAFETY: httpd's parameters are live for the call.
-        let refusal = unsafe { ap_check_cmd_context(self.parameters, GLOBAL_ONLY) };
+        let refusal = unsafe { ap_check_cmd_context(self.parameters, place.forbidden()) };
         if refusal.is_null() {
             return Ok(());
         }
-        Err(format!(
-            "{0} is about whole processes: it is accepted in the main server config only, not inside \
-             <VirtualHost> or other sections",
-            self.name
-        ))
-    }
-
-    /// Refuses the directive inside a section.
-    fn servers_only(&self) -> Result<(), String> {
-        // SAFETY: httpd's parameters are live for the call.
-        let refusal = unsafe { ap_check_cmd_context(self.parameters, NOT_IN_DIR_CONTEXT) };
-        if refusal.is_null() {
-            return Ok(());
-        }
-        Err(format!(
-            "{} is about the URL space of a server: it is accepted in server config and \
-             <VirtualHost> only, not inside other sections",
-            self.name
-        ))
+        Err(format!("{} is accepted in {} only, not here", self.name, place.describe()))
     }
 
     /// The record of the server the directive stands in.
@@ -199,5 +142,5 @@ fn parse_on_off(word: &[u8]) -> Option<bool> {
     }
 }
 
-/// What httpd passes to a directive: parameters, the section's record, and the rest of the line.
+/// The record of the section that a directive stands in.
 type Record = *mut c_void;

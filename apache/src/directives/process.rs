@@ -16,7 +16,6 @@ pub(super) unsafe extern "C" fn python_home(
     // SAFETY: httpd calls this row of the table.
     unsafe {
         run(parameters, arguments, |directive| {
-            directive.main_server_only()?;
             let path = directive.only("directory")?;
             directive.server().python_home = Some(PathBuf::from(OsString::from_vec(path)));
             Ok(())
@@ -33,7 +32,6 @@ pub(super) unsafe extern "C" fn python_path(
     // SAFETY: httpd calls this row of the table.
     unsafe {
         run(parameters, arguments, |directive| {
-            directive.main_server_only()?;
             let list = directive.only("list of directories")?;
             let paths = list.split(|byte| *byte == b':').filter(|path| !path.is_empty());
             directive.server().python_path =
@@ -52,7 +50,6 @@ pub(super) unsafe extern "C" fn own_gil(
     // SAFETY: httpd calls this row of the table.
     unsafe {
         run(parameters, arguments, |directive| {
-            directive.main_server_only()?;
             let word = directive.only("value")?;
             let value = match word.to_ascii_lowercase().as_slice() {
                 b"auto" => OwnGil::Auto,
@@ -75,7 +72,6 @@ pub(super) unsafe extern "C" fn interpreter_threads(
     // SAFETY: httpd calls this row of the table.
     unsafe {
         run(parameters, arguments, |directive| {
-            directive.main_server_only()?;
             let number = directive.number(1)?;
             directive.server().interpreter_threads = Some(number);
             Ok(())
@@ -92,7 +88,6 @@ pub(super) unsafe extern "C" fn interpreter_limit(
     // SAFETY: httpd calls this row of the table.
     unsafe {
         run(parameters, arguments, |directive| {
-            directive.main_server_only()?;
             let number = directive.number(2)?;
             directive.server().interpreter_limit = Some(number);
             Ok(())
@@ -109,7 +104,6 @@ pub(super) unsafe extern "C" fn restrict_embedded(
     // SAFETY: httpd calls this row of the table.
     unsafe {
         run(parameters, arguments, |directive| {
-            directive.main_server_only()?;
             let flag = directive.on_off()?;
             directive.server().restrict_embedded = Some(flag);
             Ok(())

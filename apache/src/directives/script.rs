@@ -50,7 +50,6 @@ pub(super) unsafe extern "C" fn script_alias(
     // SAFETY: httpd calls this row of the table.
     unsafe {
         run(parameters, arguments, |directive| {
-            directive.servers_only()?;
             let prefix = directive.required("URL path")?;
             let target = directive.required("path of the script or directory")?;
             let accepted = "process-group=, application-group=, callable-object= and pass-authorization=On|Off";

@@ -4,7 +4,8 @@ use crate::{RAW_ARGS, cmd_func, cmd_how, cmd_parms, command_rec};
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 /// How httpd calls a directive that reads the rest of its line by itself (`AP_INIT_RAW_ARGS`).
-type RawArgs = unsafe extern "C" fn(*mut cmd_parms, *mut c_void, *const c_char) -> *const c_char;
+pub type RawArgs =
+    unsafe extern "C" fn(*mut cmd_parms, *mut c_void, *const c_char) -> *const c_char;
 
 /// One directive.
 #[repr(transparent)]

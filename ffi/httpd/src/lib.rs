@@ -25,5 +25,5 @@ mod record;
 
 pub use bindings::*;
 pub use brigade::append_bucket;
-pub use command::{Command, CommandTable};
+pub use command::{Command, CommandTable, RawArgs};
 pub use record::{ModuleNames, ModuleRecord};

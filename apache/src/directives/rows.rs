@@ -1,0 +1,205 @@
+//! What httpd and the documentation are told of each directive. No functions here, so that a test
+//! can hold the pages to it without a httpd around.
+
+use httpd_sys::{ACCESS_CONF, GLOBAL_ONLY, NOT_IN_DIR_CONTEXT, OR_FILEINFO, RSRC_CONF};
+use std::ffi::CStr;
+
+/// Every directive of this module: its syntax and place, and the head of its page in
+/// docs/directives.
+pub(super) static ROWS: [Row; 13] = [
+    Row {
+        name: c"WSGIHandlerScript",
+        arguments: c"name path [process-group=G] [application-group=A] [pass-authorization=On|Off]",
+        default: "none",
+        place: Place::Htaccess,
+    },
+    Row {
+        name: c"WSGIScriptAlias",
+        arguments: c"url-path file-or-directory [process-group=G] [application-group=A] [callable-object=N] [pass-authorization=On|Off]",
+        default: "none",
+        place: Place::Server,
+    },
+    Row {
+        name: c"WSGICallableObject",
+        arguments: c"name",
+        default: "`application`",
+        place: Place::Htaccess,
+    },
+    Row {
+        name: c"WSGIScriptReloading",
+        arguments: c"On|Off",
+        default: "`On`",
+        place: Place::Htaccess,
+    },
+    Row {
+        name: c"WSGIPassAuthorization",
+        arguments: c"On|Off",
+        default: "`Off`",
+        place: Place::Htaccess,
+    },
+    Row {
+        name: c"WSGIProcessGroup",
+        arguments: c"name",
+        default: "`%{GLOBAL}`",
+        place: Place::Section,
+    },
+    Row {
+        name: c"WSGIApplicationGroup",
+        arguments: c"name",
+        default: "`%{RESOURCE}`",
+        place: Place::Section,
+    },
+    Row {
+        name: c"WSGIRestrictEmbedded",
+        arguments: c"On|Off",
+        default: "`Off`",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIPythonHome",
+        arguments: c"directory",
+        default: "what CPython finds by itself",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIPythonPath",
+        arguments: c"directory[:directory...]",
+        default: "none",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIPerInterpreterGIL",
+        arguments: c"On|Off|Auto",
+        default: "`Auto`",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIInterpreterThreads",
+        arguments: c"number",
+        default: "the number of request threads of an httpd child",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIInterpreterLimit",
+        arguments: c"number",
+        default: "`64`",
+        place: Place::MainServer,
+    },
+];
+
+/// The row of a directive. At compile time a name without one is an error.
+pub(super) const fn row(name: &CStr) -> &'static Row {
+    let mut index = 0;
+    while index < ROWS.len() {
+        if same(ROWS[index].name, name) {
+            return &ROWS[index];
+        }
+        index += 1;
+    }
+    panic!("a directive has no row")
+}
+
+const fn same(left: &CStr, right: &CStr) -> bool {
+    let (left, right) = (left.to_bytes(), right.to_bytes());
+    let mut index = 0;
+    while index < left.len() && index < right.len() && left[index] == right[index] {
+        index += 1;
+    }
+    index == left.len() && index == right.len()
+}
+
+/// One directive.
+pub(super) struct Row {
+    pub(super) name: &'static CStr,
+    /// What follows the name.
+    pub(super) arguments: &'static CStr,
+    /// What holds without it, for its page.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a test holds the pages to it"))]
+    default: &'static str,
+    pub(super) place: Place,
+}
+
+/// Where a directive may stand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The main server config: it is about whole processes.
+    MainServer,
+    /// The main server config and virtual hosts: it is about the URL space of a server.
+    Server,
+    /// There, and in `<Directory>`, `<Location>`, `<Files>` and the like.
+    Section,
+    /// There, and in .htaccess where `AllowOverride FileInfo` allows it.
+    Htaccess,
+}
+
+impl Place {
+    /// The bits that httpd compares.
+    pub(super) const fn allowed(self) -> u32 {
+        match self {
+            Self::MainServer | Self::Server => RSRC_CONF,
+            Self::Section => RSRC_CONF | ACCESS_CONF,
+            Self::Htaccess => OR_FILEINFO,
+        }
+    }
+
+    /// What those bits leave open.
+    pub(super) fn forbidden(self) -> u32 {
+        match self {
+            Self::MainServer => GLOBAL_ONLY,
+            Self::Server => NOT_IN_DIR_CONTEXT,
+            Self::Section | Self::Htaccess => 0,
+        }
+    }
+
+    /// As the pages say it.
+    pub(super) fn describe(self) -> &'static str {
+        match self {
+            Self::MainServer => "server config",
+            Self::Server => "server config, virtual host",
+            Self::Section => "server config, virtual host, directory",
+            Self::Htaccess => "server config, virtual host, directory, .htaccess (FileInfo)",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ROWS, Row};
+    use std::path::Path;
+
+    /// The beginning of a directive's page, which the table knows.
+    fn head(row: &Row) -> String {
+        let (name, arguments) = (row.name.to_str().unwrap(), row.arguments.to_str().unwrap());
+        format!(
+            "# {name}\n\n|  |  |\n|---|---|\n| Syntax | `{name} {arguments}` |\n| Default | {} |\n\
+             | Context | {} |\n\n",
+            row.default,
+            row.place.describe()
+        )
+    }
+
+    /// With MANIFOLD_UPDATE_DOCS set, the heads are written instead.
+    #[test]
+    fn every_directive_has_a_page_that_begins_as_the_table_says() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/directives");
+        for row in &ROWS {
+            let path = folder.join(format!("{}.md", row.name.to_str().unwrap()));
+            let page = std::fs::read_to_string(&path)
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            if std::env::var_os("MANIFOLD_UPDATE_DOCS").is_some() {
+                let (_, text) = page.split_once("| Context |").expect("a page has a head");
+                let (_, text) = text.split_once("\n\n").expect("a head ends with an empty line");
+                std::fs::write(&path, head(row) + text).unwrap();
+            } else {
+                assert!(
+                    page.starts_with(&head(row)),
+                    "{}: its head is not:\n{}",
+                    path.display(),
+                    head(row)
+                );
+            }
+        }
+        let pages = std::fs::read_dir(&folder).unwrap().count();
+        assert_eq!(pages, ROWS.len(), "there is a page for something that is no directive");
+    }
+}
