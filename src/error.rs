@@ -50,11 +50,13 @@ pub enum Code {
     EmbeddedRestricted = 20,
     /// A script file may not be run, or is none.
     ScriptRefused = 21,
+    /// The response is longer than its Content-Length says.
+    ResponseLong = 22,
 }
 
 impl Code {
     /// Every code there is.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::PythonNotStarted,
         Self::InterpreterNotMade,
         Self::NoProcessGroup,
@@ -76,6 +78,7 @@ impl Code {
         Self::ResponseShort,
         Self::EmbeddedRestricted,
         Self::ScriptRefused,
+        Self::ResponseLong,
     ];
 
     /// The HTTP status of a request that fails with this.
@@ -138,6 +141,6 @@ mod tests {
     fn every_variant_is_in_the_list() {
         // The discriminants are 1, 2, 3 and so on, so the last one counts them.
         let numbers: BTreeSet<_> = Code::ALL.iter().map(|code| *code as u16).collect();
-        assert_eq!(numbers, (1..=Code::ScriptRefused as u16).collect());
+        assert_eq!(numbers, (1..=Code::ResponseLong as u16).collect());
     }
 }

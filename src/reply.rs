@@ -8,7 +8,7 @@ use crate::{Code, Fields};
 pub enum Reply {
     /// The application waits for bytes of the request body.
     Ask {
-        /// Answer when this many bytes are there, or at the body's end.
+        /// Answer when this many bytes are there, or at the body's end; at once where it is 0.
         at_least: usize,
         /// Never answer with more.
         at_most: usize,

@@ -24,26 +24,34 @@ impl<'r> Body<'r> {
         self.refusal
     }
 
-    /// Reads from the client until there are `at_least` bytes or the body ends. The first read
-    /// has httpd send `100 Continue` to a client that waits for it.
+    /// Reads from the client until there are `at_least` bytes or the body ends; where that is 0,
+    /// what is there already. The first read has httpd send `100 Continue` to a client that waits
+    /// for it.
     pub(crate) fn read(&mut self, at_least: usize, at_most: usize) -> Answer {
         let mut bytes = Vec::new();
-        while !self.ended
-            && (bytes.len() < at_least || at_least == 0 && bytes.is_empty() && at_most > 0)
-        {
-            if let Err(status) = self.read_some(&mut bytes, at_most) {
+        let block = if at_least == 0 { APR_NONBLOCK_READ } else { APR_BLOCK_READ };
+        while !self.ended && self.refusal.is_none() {
+            if let Err(status) = self.read_some(&mut bytes, at_most, block) {
                 self.refusal = Some(status);
                 self.r.close_connection();
             }
-            if self.refusal.is_some() {
-                return Answer::Failed;
+            if bytes.len() >= at_least {
+                break;
             }
         }
-        Answer::Body { bytes, last: self.ended }
+        match self.refusal {
+            Some(_) => Answer::Failed,
+            None => Answer::Body { bytes, last: self.ended },
+        }
     }
 
     /// Reads once, and appends what came.
-    fn read_some(&mut self, bytes: &mut Vec<u8>, at_most: usize) -> Result<(), c_int> {
+    fn read_some(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        at_most: usize,
+        block: apr_read_type_e,
+    ) -> Result<(), c_int> {
         let r = self.r;
         if self.brigade.is_null() {
             // SAFETY: pool and allocator live at least as long as the request.
@@ -52,20 +60,20 @@ impl<'r> Body<'r> {
         let wanted = i64::try_from(at_most - bytes.len()).unwrap_or(i64::MAX);
         let (filters, brigade) = (r.record().input_filters, self.brigade);
         // SAFETY: the request's filters and our empty brigade are live.
-        let status =
-            unsafe { ap_get_brigade(filters, brigade, AP_MODE_READBYTES, APR_BLOCK_READ, wanted) };
-        if status != 0 {
-            return Err(client_status(status));
-        }
-        // SAFETY: the brigade is ours, and just filled.
-        let result = unsafe { copy(brigade, bytes) };
-        // SAFETY: see above.
+        let status = unsafe { ap_get_brigade(filters, brigade, AP_MODE_READBYTES, block, wanted) };
+        let result = match status {
+            // SAFETY: the brigade is ours, and just filled.
+            0 => unsafe { copy(brigade, bytes, block) },
+            _ => Err(status),
+        };
+        // SAFETY: the brigade is ours.
         unsafe { apr_brigade_cleanup(brigade.cast()) };
         match result {
             Ok(ended) => {
                 self.ended = ended;
                 Ok(())
             }
+            Err(libc::EAGAIN) if block == APR_NONBLOCK_READ => Ok(()),
             Err(status) => Err(client_status(status)),
         }
     }
@@ -85,6 +93,7 @@ fn client_status(status: apr_status_t) -> c_int {
 unsafe fn copy(
     brigade: *mut apr_bucket_brigade,
     bytes: &mut Vec<u8>,
+    block: apr_read_type_e,
 ) -> Result<bool, apr_status_t> {
     // SAFETY: the caller's promise; a ring's buckets stay while it is walked, and a read gives
     // data that stays until the bucket goes.
@@ -99,7 +108,7 @@ unsafe fn copy(
             if (*kind).is_metadata == APR_BUCKET_DATA {
                 let (mut data, mut length): (*const c_char, usize) = (std::ptr::null(), 0);
                 let read = (*kind).read.ok_or(APR_EGENERAL as apr_status_t)?;
-                let status = read(bucket, &raw mut data, &raw mut length, APR_BLOCK_READ);
+                let status = read(bucket, &raw mut data, &raw mut length, block);
                 if status != 0 {
                     return Err(status);
                 }

@@ -25,7 +25,7 @@ const VARIABLES: &str = "ap_server_conf|ap_my_pid|apr_bucket_type_(eos|flush|err
     |ap_bucket_type_error|MODULE_MAGIC_(COOKIE|NUMBER_MAJOR|NUMBER_MINOR)|APLOG_.*|HTTP_.*|OK|DECLINED\
     |DONE|RSRC_CONF|ACCESS_CONF|OR_.*|OPT_.*|EXEC_ON_READ|AP_MPMQ_.*|APR_HOOK_.*|AP_REQ_.*|AP_SQ_.*\
     |APR_SUCCESS|APR_EOF|APR_EGENERAL|APR_OS_START_.*|AP_SERVER_(MAJOR|MINOR|PATCHLEVEL)VERSION_NUMBER\
-    |REQUEST_.*|AP_FILTER_ERROR|NOT_IN_.*|GLOBAL_ONLY|APR_BLOCK_READ|AP_CONN_.*|AP_DEBUG.*";
+    |REQUEST_.*|AP_FILTER_ERROR|NOT_IN_.*|GLOBAL_ONLY|APR_(NON)?BLOCK_READ|AP_CONN_.*|AP_DEBUG.*";
 
 fn main() {
     println!("cargo:rerun-if-changed=wrapper.h");

@@ -24,6 +24,8 @@ struct Input {
     bytes: RefCell<Vec<u8>>,
     start: Cell<usize>,
     progress: Cell<Progress>,
+    /// Something was asked for, so a client that waits for `100 Continue` has got it.
+    asked: Cell<bool>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,7 @@ pub(super) fn stream<'py>(class: &Object<'py>, link: &Arc<Link>) -> Result<Objec
             bytes: RefCell::default(),
             start: Cell::new(0),
             progress: Cell::new(Progress::Open),
+            asked: Cell::new(false),
         },
     )
 }
@@ -86,6 +89,7 @@ impl Input {
             }
         }
         self.progress.set(Progress::Waiting);
+        self.asked.set(true);
         let answer = py.detached(move || link.ask(at_least.min(ASK_LIMIT), at_most.min(ASK_LIMIT)));
         match answer {
             Ok(Answer::Body { bytes, last }) => {
@@ -124,6 +128,10 @@ impl Input {
     fn read<'py>(&self, py: Attached<'py>, limit: Option<usize>) -> Result<Object<'py>, Raised> {
         self.check(py)?;
         let limit = limit.unwrap_or(usize::MAX);
+        if limit == 0 && !self.asked.get() {
+            // Nothing is wanted but that the client begins to send.
+            self.fill(py, 0, 1)?;
+        }
         while self.available() < limit && !self.ended() {
             let missing = limit - self.available();
             self.fill(py, missing, missing)?;

@@ -22,6 +22,8 @@ pub(super) struct Request {
     head_sent: Cell<bool>,
     /// What Content-Length allows to be sent yet.
     allowance: Cell<Option<u64>>,
+    /// How many bytes came beyond that.
+    excess: Cell<u64>,
 }
 
 /// Why a block was not sent.
@@ -52,6 +54,7 @@ pub(super) fn new<'py>(class: &Object<'py>, link: &Arc<Link>) -> Result<Object<'
             head: RefCell::new(None),
             head_sent: Cell::new(false),
             allowance: Cell::new(None),
+            excess: Cell::new(0),
         },
     )
 }
@@ -84,7 +87,9 @@ impl Request {
         }
         match self.head.take() {
             Some(head) => {
-                self.allowance.set(head.content_length);
+                // Neither has a body, whatever its Content-Length is about.
+                let bodiless = matches!(head.status, 204 | 304);
+                self.allowance.set(head.content_length.filter(|_| !bodiless));
                 self.head_sent.set(true);
                 Ok(Some(head))
             }
@@ -102,12 +107,18 @@ impl Request {
         };
         let allowed = allowance.min(length as u64);
         self.allowance.set(Some(allowance - allowed));
+        self.excess.set(self.excess.get() + length as u64 - allowed);
         usize::try_from(allowed).expect("it is no more than a length")
     }
 
     /// How many bytes Content-Length still promises.
     pub(super) fn missing(&self) -> u64 {
         self.allowance.get().unwrap_or(0)
+    }
+
+    /// How many bytes were dropped, because Content-Length had been reached.
+    pub(super) fn excess(&self) -> u64 {
+        self.excess.get()
     }
 
     /// Sends a block, and waits while the client is slow.

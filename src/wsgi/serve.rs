@@ -193,16 +193,23 @@ impl<'py, 'a> Answering<'py, 'a> {
 
     /// Whether as many bytes came as Content-Length promised, where a body is sent at all.
     fn outcome(&self) -> Outcome {
-        let missing = self.request().missing();
+        let log = |code: Code, text: String| {
+            errors::log(
+                Some(self.end.link()),
+                Level::Error,
+                format!("{code}: the response {text}"),
+            );
+        };
+        let (missing, excess) = (self.request().missing(), self.request().excess());
+        if excess > 0 {
+            let text = format!("has {excess} bytes beyond its Content-Length, which were not sent");
+            log(Code::ResponseLong, text);
+        }
         let bodiless = self.end.job().variables.get(b"REQUEST_METHOD") == Some(b"HEAD");
         if missing == 0 || bodiless || self.end.link().request_gone() {
             return Outcome::Complete;
         }
-        let text = format!(
-            "{}: the response ended {missing} bytes short of its Content-Length",
-            Code::ResponseShort
-        );
-        errors::log(Some(self.end.link()), Level::Error, text);
+        log(Code::ResponseShort, format!("ended {missing} bytes short of its Content-Length"));
         Outcome::Truncated
     }
 

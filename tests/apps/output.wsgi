@@ -209,6 +209,7 @@ CASES = {
     "/length-negative": with_length("-1", b"hello"),
     "/no-content": with_status("204 No Content", b"ignored"),
     "/not-modified": with_status("304 Not Modified", b"ignored", headers=[("ETag", '"x"')]),
+    "/not-modified-with-length": with_status("304 Not Modified", headers=[("Content-Length", "10")]),
     "/informational": with_status("103 Early Hints", b"x"),
     "/transfer-encoding": with_status(OK, b"5\r\nhello\r\n0\r\n\r\n", headers=[("Transfer-Encoding", "chunked")]),
     "/writes": writes(b"one,", b"two,", then=[b"three"]),

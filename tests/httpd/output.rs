@@ -79,11 +79,13 @@ fn a_content_length_is_kept_to() {
     let server = serve();
     let mut client = server.client();
     client.send(&Request::get("/length-fits")).expect(200, "hello");
-    // What is too much is left out, and the connection stays in step.
+    // What is too much is left out, with a line, and the connection stays in step.
     client.send(&Request::get("/length-too-short")).expect(200, "hel");
+    server.log().wait_for(&["MNF0022", "2 bytes beyond"]);
     client.send(&Request::get("/length-zero")).expect(200, "");
     client.send(&Request::get("/length-fits")).expect(200, "hello");
     breaks_off(&client.send(&Request::get("/length-too-long")), "hello");
+    server.log().wait_for(&["MNF0019", "5 bytes short"]);
 }
 
 #[test]
@@ -103,6 +105,16 @@ fn statuses_without_a_body_have_none() {
         client.send(&Request::get("/one")).expect(200, "hello");
     }
     assert_eq!(closings(&server), "2");
+}
+
+/// The length is that of what has not been modified.
+#[test]
+fn a_304_may_announce_a_length_and_is_whole() {
+    let server = serve();
+    let mut client = server.client();
+    assert_eq!(client.send(&Request::get("/not-modified-with-length")).status, 304);
+    client.send(&Request::get("/one")).expect(200, "hello");
+    assert!(server.log().lines_with(&["MNF0019"]).is_empty());
 }
 
 #[test]
