@@ -149,6 +149,10 @@ impl Exchanges {
             // A full channel wakes its reader as well, which then looks at the flag.
             let _ =
                 slot.replies.sender.try_send(Tagged { generation, message: Message::Interrupt });
+            // A request end that has left meanwhile may have made room before this took it.
+            if slot.request_gone.load(Ordering::SeqCst) {
+                slot.replies.drain();
+            }
         }
     }
 

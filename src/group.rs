@@ -50,21 +50,32 @@ impl fmt::Display for GroupName {
 #[derive(Debug)]
 pub(crate) struct Shared {
     settings: Settings,
-    /// Every sub-interpreter is gone, so CPython may be finalised.
-    may_finalize: AtomicBool,
+    /// Whether every sub-interpreter is gone, once that is known.
+    others_gone: Mutex<Option<bool>>,
+    others_known: Condvar,
 }
 
 impl Shared {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self { settings, may_finalize: AtomicBool::new(false) }
+        Self { settings, others_gone: Mutex::default(), others_known: Condvar::new() }
     }
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    pub(crate) fn may_finalize(&self, may: bool) {
-        self.may_finalize.store(may, Ordering::Release);
+    /// Tells the main interpreter's owner, who can finalise CPython only when all others are gone.
+    pub(crate) fn tell_others_gone(&self, gone: bool) {
+        *self.others_gone.lock().unwrap_or_else(PoisonError::into_inner) = Some(gone);
+        self.others_known.notify_all();
+    }
+
+    /// Waits for that, until `limit`.
+    fn others_gone(&self, limit: Instant) -> bool {
+        let gone = self.others_gone.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = limit.saturating_duration_since(Instant::now());
+        let waited = self.others_known.wait_timeout_while(gone, left, |gone| gone.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.unwrap_or(false)
     }
 }
 
@@ -431,7 +442,7 @@ impl Group {
         }
         let gone = if !self.name.is_main() {
             ending::end(state)
-        } else if self.shared.may_finalize.load(Ordering::Acquire) {
+        } else if self.shared.others_gone(limits.everything) {
             // SAFETY: this thread started CPython, no sub-interpreter is left, and no other thread
             // has a state in the main one.
             unsafe { state.finalize() }

@@ -19,8 +19,16 @@ pub struct Runtime {
     main: Arc<Group>,
     /// CPython could not be started, so nothing can be served.
     refusal: Option<Refusal>,
-    groups: RwLock<HashMap<GroupName, Arc<Group>>>,
+    groups: RwLock<Groups>,
     exchanges: Arc<Exchanges>,
+}
+
+/// The groups that have an interpreter of their own, or will have.
+#[derive(Debug, Default)]
+struct Groups {
+    by_name: HashMap<GroupName, Arc<Group>>,
+    /// No more are made.
+    closed: bool,
 }
 
 /// How a process may go after [`Runtime::finish`].
@@ -87,7 +95,7 @@ impl Runtime {
     /// call again.
     pub fn interrupt(&self, limits: Limits) {
         self.exchanges.interrupt();
-        for group in self.all() {
+        for group in self.close().iter().chain([&self.main]) {
             group.close(limits);
             group.discard();
         }
@@ -96,14 +104,13 @@ impl Runtime {
     /// Takes no more requests, waits for those under way, calls what applications registered with
     /// `atexit`, and ends the interpreters, all of it within limits; those given first hold.
     pub fn finish(&self, limits: Limits) -> Left {
-        let subinterpreters: Vec<_> = self.groups().values().cloned().collect();
-        for group in &subinterpreters {
+        let subinterpreters = self.close();
+        for group in subinterpreters.iter().chain([&self.main]) {
             group.close(limits);
         }
         let ends = subinterpreters.iter().map(|group| group.wait_for_end());
         let worst = ends.max().unwrap_or(End::Gone);
-        self.shared.may_finalize(worst == End::Gone);
-        self.main.close(limits);
+        self.shared.tell_others_gone(worst == End::Gone);
         match worst.max(self.main.wait_for_end()) {
             End::Gone | End::Parked => Left::Nothing,
             End::Daemons => Left::Daemons,
@@ -115,33 +122,42 @@ impl Runtime {
         if name.is_main() {
             return Ok(Arc::clone(&self.main));
         }
-        if let Some(group) = self.groups().get(name) {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(group) = groups.by_name.get(name) {
             return Ok(Arc::clone(group));
         }
+        drop(groups);
         let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(group) = groups.by_name.get(name) {
+            return Ok(Arc::clone(group));
+        }
+        if groups.closed {
+            return Err(Refusal::new(
+                Code::Stopping,
+                "the process stops and takes no more requests",
+            ));
+        }
         // The main interpreter is one of those that the limit counts.
-        if groups.len() + 1 >= self.shared.settings().interpreter_limit
-            && !groups.contains_key(name)
-        {
+        let limit = self.shared.settings().interpreter_limit;
+        if groups.by_name.len() + 1 >= limit {
             return Err(Refusal::new(
                 Code::InterpreterLimit,
                 format!(
                     "application group '{name}' would need one interpreter more than \
-                     WSGIInterpreterLimit ({}) allows; raise it, or give the scripts a fixed \
-                     application group",
-                    self.shared.settings().interpreter_limit
+                     WSGIInterpreterLimit ({limit}) allows; raise it, or give the scripts a fixed \
+                     application group"
                 ),
             ));
         }
-        let make = || Group::new(name.clone(), &self.shared);
-        Ok(Arc::clone(groups.entry(name.clone()).or_insert_with(make)))
+        let group = Group::new(name.clone(), &self.shared);
+        groups.by_name.insert(name.clone(), Arc::clone(&group));
+        Ok(group)
     }
 
-    fn groups(&self) -> std::sync::RwLockReadGuard<'_, HashMap<GroupName, Arc<Group>>> {
-        self.groups.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn all(&self) -> Vec<Arc<Group>> {
-        self.groups().values().chain([&self.main]).cloned().collect()
+    /// From now on no group is made; returns those there are, but for the main interpreter's.
+    fn close(&self) -> Vec<Arc<Group>> {
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        groups.closed = true;
+        groups.by_name.values().cloned().collect()
     }
 }

@@ -10,6 +10,8 @@ pub(super) mod model;
 mod orders;
 #[cfg(not(loom))]
 mod stress;
+#[cfg(not(loom))]
+mod watchdog;
 
 use super::{ApplicationEnd, Exchanges, RequestEnd};
 use crate::{Outcome, Part};

@@ -42,6 +42,9 @@ pub(crate) fn wind_up(
     deadline: Instant,
 ) -> End {
     let ExitFunctions { join_threads, run_exit_callbacks } = functions;
+    // Half of the time for threads, so that callbacks have the rest however that goes.
+    let now = Instant::now();
+    let threads = now + deadline.saturating_duration_since(now) / 2;
     let (ended, joined) = bounded::<()>(1);
     let joiner = Arc::clone(interpreter);
     let started = spawn(format!("mnf-join-{name}"), move || {
@@ -51,7 +54,7 @@ pub(crate) fn wind_up(
         drop(ended);
     });
     let joined =
-        started.is_ok() && joined.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected);
+        started.is_ok() && joined.recv_deadline(threads) == Err(RecvTimeoutError::Disconnected);
     state.attach(|py| {
         call(py, run_exit_callbacks);
         match interpreter.thread_states(py) {

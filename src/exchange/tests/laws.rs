@@ -1,6 +1,7 @@
 //! One thread does to exchanges whatever can be done without waiting, in any order, and an oracle
 //! says what must come of it.
 
+use super::watchdog::Watchdog;
 use super::{block, last, number, open};
 use crate::exchange::{
     Answer, ApplicationEnd, Exchanges, Gone, IN_FLIGHT, Link, Message, Next, RequestEnd, Tagged,
@@ -358,6 +359,7 @@ fn text(number: u64, count: u64) -> String {
 proptest! {
     #[test]
     fn an_exchange_hears_what_was_said_in_it_in_order_and_nothing_else(steps in steps()) {
+        let _watchdog = Watchdog::start("exchanges, step by step");
         let mut oracle = Oracle::new();
         for step in steps {
             oracle.step(step);

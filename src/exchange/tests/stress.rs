@@ -2,6 +2,7 @@
 //! of. What an exchange says follows from its number alone, so each end can check every byte that
 //! the other sent.
 
+use super::watchdog::Watchdog;
 use super::{block, last, number, open};
 use crate::exchange::{Answer, ApplicationEnd, Exchanges, Gone, Link, Next, RequestEnd};
 use crate::{Level, LogEntry, Reply};
@@ -17,28 +18,6 @@ const THREADS: u64 = 4;
 
 /// How many exchanges each request thread opens.
 const EXCHANGES: u64 = 1500;
-
-/// How long a test may take before it counts as stuck. A deadline, never a measurement.
-const STUCK: Duration = Duration::from_secs(120);
-
-/// Ends the process, and says why, when it is not dropped in time: a deadlock cannot fail a test
-/// in any other way.
-struct Watchdog {
-    _awake: Sender<()>,
-}
-
-impl Watchdog {
-    fn start(name: &'static str) -> Self {
-        let (awake, asleep) = bounded(0);
-        thread::spawn(move || {
-            if asleep.recv_timeout(STUCK) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("{name}: threads wait for each other, after {STUCK:?}");
-                std::process::abort();
-            }
-        });
-        Self { _awake: awake }
-    }
-}
 
 /// SplitMix64: the same numbers in every run, which is all that is asked of them.
 struct Numbers(u64);
@@ -358,5 +337,26 @@ fn an_interrupt_ends_every_wait_of_every_request_end() {
         });
         drop(applications);
         assert_eq!(exchanges.live(), 0);
+    }
+}
+
+#[test]
+fn interrupts_keep_no_application_waiting_for_a_request_end_that_has_left() {
+    let _watchdog = Watchdog::start("interrupted applications");
+    for round in 0..3000 {
+        let exchanges = Exchanges::new(1);
+        let (request, application) = open(&exchanges, round).expect("room");
+        thread::scope(|scope| {
+            scope.spawn(|| while application.link().respond(block(Vec::new())) == Ok(()) {});
+            scope.spawn(|| {
+                for _ in 0..30 {
+                    exchanges.interrupt();
+                }
+            });
+            for _ in 0..round % 50 {
+                std::hint::spin_loop();
+            }
+            drop(request);
+        });
     }
 }
