@@ -52,11 +52,13 @@ pub enum Code {
     ScriptRefused = 21,
     /// The response is longer than its Content-Length says.
     ResponseLong = 22,
+    /// An application called `os._exit`; the line is written by the bootstrap module.
+    ProcessExit = 23,
 }
 
 impl Code {
     /// Every code there is.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::PythonNotStarted,
         Self::InterpreterNotMade,
         Self::NoProcessGroup,
@@ -79,6 +81,7 @@ impl Code {
         Self::EmbeddedRestricted,
         Self::ScriptRefused,
         Self::ResponseLong,
+        Self::ProcessExit,
     ];
 
     /// The HTTP status of a request that fails with this.
@@ -141,6 +144,6 @@ mod tests {
     fn every_variant_is_in_the_list() {
         // The discriminants are 1, 2, 3 and so on, so the last one counts them.
         let numbers: BTreeSet<_> = Code::ALL.iter().map(|code| *code as u16).collect();
-        assert_eq!(numbers, (1..=Code::ResponseLong as u16).collect());
+        assert_eq!(numbers, (1..=Code::ProcessExit as u16).collect());
     }
 }

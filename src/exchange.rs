@@ -21,7 +21,7 @@ use crate::{Job, LogEntry, Outcome, Part, Reply};
 use crossbeam_channel::{RecvTimeoutError, TrySendError};
 use slab::Slab;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::Duration;
 use sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, MutexGuard, Receiver, Sender, bounded};
 
@@ -104,6 +104,16 @@ enum Message {
     Interrupt,
 }
 
+impl Message {
+    /// The log entry it carries: what an application has logged is not thrown away.
+    fn into_log(self) -> Option<LogEntry> {
+        match self {
+            Self::Reply(Reply::Log(entry)) => Some(entry),
+            _ => None,
+        }
+    }
+}
+
 impl Exchanges {
     /// A table for at most `limit` exchanges at a time.
     pub fn new(limit: usize) -> Arc<Self> {
@@ -151,7 +161,7 @@ impl Exchanges {
                 slot.replies.sender.try_send(Tagged { generation, message: Message::Interrupt });
             // A request end that has left meanwhile may have made room before this took it.
             if slot.request_gone.load(Ordering::SeqCst) {
-                slot.replies.drain();
+                slot.replies.drain().filter_map(Message::into_log).for_each(LogEntry::write_alone);
             }
         }
     }
@@ -201,8 +211,9 @@ impl<T> Channel<T> {
         Self { sender, receiver }
     }
 
-    fn drain(&self) {
-        while self.receiver.try_recv().is_ok() {}
+    /// What is in it, taken out.
+    fn drain(&self) -> impl Iterator<Item = T> {
+        std::iter::from_fn(|| self.receiver.try_recv().ok()).map(|tagged| tagged.message)
     }
 }
 
@@ -231,9 +242,11 @@ impl Drop for Hold {
         let slot = table.live.remove(self.key);
         debug_assert!(Arc::ptr_eq(&slot, &self.slot), "a slot was given back twice");
         // Under the lock, since `Exchanges::interrupt` sends to live slots under it.
-        slot.replies.drain();
-        slot.answers.drain();
+        let late: Vec<_> = slot.replies.drain().filter_map(Message::into_log).collect();
+        slot.answers.drain().for_each(drop);
         table.spare.push(slot);
+        drop(table);
+        late.into_iter().for_each(LogEntry::write_alone);
     }
 }
 
@@ -302,7 +315,7 @@ impl Drop for RequestEnd {
         slot.request_gone.store(true, Ordering::SeqCst);
         // In this order: an application that still saw us here now finds room for what it sends,
         // and one that waits for an answer gets this one.
-        slot.replies.drain();
+        slot.replies.drain().filter_map(Message::into_log).for_each(LogEntry::write_alone);
         let _ = slot.answers.sender.try_send(self.hold.tag(None));
     }
 }
@@ -396,7 +409,11 @@ impl Link {
     pub fn log(&self, entry: LogEntry) -> Result<(), LogEntry> {
         // Within a turn as well: a request end that leaves makes room for the one message that may
         // come too late, not for several.
-        let Ok(_turn) = self.hold.slot.turn.try_lock() else { return Err(entry) };
+        let _turn = match self.hold.slot.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(entry),
+        };
         if self.request_gone() {
             return Err(entry);
         }
@@ -407,6 +424,19 @@ impl Link {
                 other => unreachable!("a log entry was sent and {other:?} came back"),
             }
         })
+    }
+
+    /// Hands over lines for the error log that [`Link::log`] had no room for, and waits for it. So
+    /// lines keep their order, and an application that logs faster than the log is written waits.
+    pub fn log_waiting(&self, entry: LogEntry) {
+        let _turn = lock(&self.hold.slot.turn);
+        if self.request_gone() {
+            return entry.write_alone();
+        }
+        let tagged = self.hold.tag(Message::Reply(Reply::Log(entry)));
+        if let Err(refused) = self.hold.slot.replies.sender.send(tagged) {
+            refused.into_inner().message.into_log().into_iter().for_each(LogEntry::write_alone);
+        }
     }
 
     fn send(&self, message: Message) -> Result<(), Gone> {

@@ -234,13 +234,16 @@ impl Group {
     /// Takes no more jobs; those queued are still served. The interpreter is then brought to its
     /// end. The limits given first hold.
     pub(crate) fn close(&self, limits: Limits) {
+        // The owner thread reads the limits once the queue is gone.
+        self.crew().limits.get_or_insert(limits);
+        self.queue.write().unwrap_or_else(PoisonError::into_inner).take();
         let mut crew = self.crew();
-        crew.limits.get_or_insert(limits);
-        if crew.phase == Phase::Cold {
+        // Whoever has just queued the first job is about to start the owner thread.
+        if crew.phase == Phase::Cold && self.jobs.is_empty() {
             crew.phase = Phase::Ended(End::Gone);
         }
         drop(crew);
-        self.queue.write().unwrap_or_else(PoisonError::into_inner).take();
+        self.crew_changed.notify_all();
     }
 
     /// Throws away the jobs that no thread has taken.
@@ -426,16 +429,18 @@ impl Group {
     fn retire(&self, replica: Arc<Replica>, mut state: ThreadState) -> End {
         let limits = self.wait_for_helpers();
         let interpreter = Arc::clone(&replica.interpreter);
+        // A request that keeps the GIL stops this here: then the limit of requests holds.
+        let functions = state.attach(|py| replica.residents.exit_functions(py));
+        self.crew().phase = Phase::Ending;
+        self.crew_changed.notify_all();
+        let name = self.name.to_string();
+        let left = ending::wind_up(&name, &interpreter, &mut state, functions, limits.everything);
         let Ok(replica) = Arc::try_unwrap(replica) else {
             tracing::debug!(group = %self.name, "its threads did not end in time");
             state.abandon();
             return End::Late;
         };
-        self.crew().phase = Phase::Ending;
-        self.crew_changed.notify_all();
-        let functions = state.attach(|py| replica.residents.release(py));
-        let name = self.name.to_string();
-        let left = ending::wind_up(&name, &interpreter, &mut state, functions, limits.everything);
+        state.attach(|py| replica.residents.release(py));
         if left != End::Gone {
             state.abandon();
             return left;
@@ -453,13 +458,16 @@ impl Group {
         if gone { End::Gone } else { End::Parked }
     }
 
-    /// Waits for the other threads of the interpreter, while requests may be under way.
+    /// Waits for the other threads of the interpreter, while requests may be under way; not for all
+    /// of that time, so that `atexit` callbacks are called even if one never comes back.
     fn wait_for_helpers(&self) -> Limits {
         let mut crew = self.crew();
         crew.replica = None;
         let limits = crew.limits.unwrap_or_else(Limits::over);
+        let left = limits.requests.saturating_duration_since(Instant::now());
+        let enough = limits.requests - left / 4;
         while crew.threads > 1 {
-            match self.wait_until(crew, limits.requests) {
+            match self.wait_until(crew, enough) {
                 Some(waited) => crew = waited,
                 None => break,
             }

@@ -65,6 +65,20 @@ pub struct LogEntry {
     pub text: String,
 }
 
+impl LogEntry {
+    /// Writes the lines without the request they are about, for whom nobody listens any more.
+    pub(crate) fn write_alone(self) {
+        for line in self.text.lines() {
+            match self.level {
+                Level::Error => tracing::error!("{line}"),
+                Level::Warning => tracing::warn!("{line}"),
+                Level::Info => tracing::info!("{line}"),
+                Level::Debug => tracing::debug!("{line}"),
+            }
+        }
+    }
+}
+
 /// Levels of log entries, as httpd's `LogLevel` names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {

@@ -24,19 +24,17 @@ impl<'r> Body<'r> {
         self.refusal
     }
 
-    /// Reads from the client until there are `at_least` bytes or the body ends; where that is 0,
-    /// what is there already. The first read has httpd send `100 Continue` to a client that waits
-    /// for it.
+    /// Reads from the client until there are `at_least` bytes or the body ends. The first read has
+    /// httpd send `100 Continue` to a client that waits for it; a read of nothing does only that.
     pub(crate) fn read(&mut self, at_least: usize, at_most: usize) -> Answer {
         let mut bytes = Vec::new();
-        let block = if at_least == 0 { APR_NONBLOCK_READ } else { APR_BLOCK_READ };
-        while !self.ended && self.refusal.is_none() {
-            if let Err(status) = self.read_some(&mut bytes, at_most, block) {
+        if at_least == 0 {
+            self.ask_to_continue();
+        }
+        while !self.ended && self.refusal.is_none() && bytes.len() < at_least {
+            if let Err(status) = self.read_some(&mut bytes, at_most) {
                 self.refusal = Some(status);
                 self.r.close_connection();
-            }
-            if bytes.len() >= at_least {
-                break;
             }
         }
         match self.refusal {
@@ -45,13 +43,26 @@ impl<'r> Body<'r> {
         }
     }
 
+    /// Sends `100 Continue` where the client waits for it, as httpd's filter does at a first read.
+    fn ask_to_continue(&self) {
+        if self.r.record().expecting_100 == 0 {
+            return;
+        }
+        let (status, line) = (self.r.record().status, self.r.record().status_line);
+        self.r.update(|record| {
+            record.status = HTTP_CONTINUE as c_int;
+            record.status_line = std::ptr::null();
+        });
+        // SAFETY: httpd keeps the request alive for the hook.
+        unsafe { ap_send_interim_response(self.r.raw(), 0) };
+        self.r.update(|record| {
+            record.status = status;
+            record.status_line = line;
+        });
+    }
+
     /// Reads once, and appends what came.
-    fn read_some(
-        &mut self,
-        bytes: &mut Vec<u8>,
-        at_most: usize,
-        block: apr_read_type_e,
-    ) -> Result<(), c_int> {
+    fn read_some(&mut self, bytes: &mut Vec<u8>, at_most: usize) -> Result<(), c_int> {
         let r = self.r;
         if self.brigade.is_null() {
             // SAFETY: pool and allocator live at least as long as the request.
@@ -60,22 +71,17 @@ impl<'r> Body<'r> {
         let wanted = i64::try_from(at_most - bytes.len()).unwrap_or(i64::MAX);
         let (filters, brigade) = (r.record().input_filters, self.brigade);
         // SAFETY: the request's filters and our empty brigade are live.
-        let status = unsafe { ap_get_brigade(filters, brigade, AP_MODE_READBYTES, block, wanted) };
+        let status =
+            unsafe { ap_get_brigade(filters, brigade, AP_MODE_READBYTES, APR_BLOCK_READ, wanted) };
         let result = match status {
             // SAFETY: the brigade is ours, and just filled.
-            0 => unsafe { copy(brigade, bytes, block) },
+            0 => unsafe { copy(brigade, bytes) },
             _ => Err(status),
         };
         // SAFETY: the brigade is ours.
         unsafe { apr_brigade_cleanup(brigade.cast()) };
-        match result {
-            Ok(ended) => {
-                self.ended = ended;
-                Ok(())
-            }
-            Err(libc::EAGAIN) if block == APR_NONBLOCK_READ => Ok(()),
-            Err(status) => Err(client_status(status)),
-        }
+        self.ended = result.map_err(client_status)?;
+        Ok(())
     }
 }
 
@@ -93,7 +99,6 @@ fn client_status(status: apr_status_t) -> c_int {
 unsafe fn copy(
     brigade: *mut apr_bucket_brigade,
     bytes: &mut Vec<u8>,
-    block: apr_read_type_e,
 ) -> Result<bool, apr_status_t> {
     // SAFETY: the caller's promise; a ring's buckets stay while it is walked, and a read gives
     // data that stays until the bucket goes.
@@ -108,7 +113,7 @@ unsafe fn copy(
             if (*kind).is_metadata == APR_BUCKET_DATA {
                 let (mut data, mut length): (*const c_char, usize) = (std::ptr::null(), 0);
                 let read = (*kind).read.ok_or(APR_EGENERAL as apr_status_t)?;
-                let status = read(bucket, &raw mut data, &raw mut length, block);
+                let status = read(bucket, &raw mut data, &raw mut length, APR_BLOCK_READ);
                 if status != 0 {
                     return Err(status);
                 }

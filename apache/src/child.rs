@@ -50,6 +50,8 @@ pub(crate) struct Child {
     wake: OwnedFd,
     /// The keeper has done what it was asked to do last.
     done: OwnedFd,
+    /// The keeper has reached every request, and only waits for what runs.
+    underway: AtomicBool,
 }
 
 /// Applications are not to run inside httpd: see WSGIRestrictEmbedded.
@@ -91,8 +93,13 @@ pub(crate) unsafe extern "C" fn init(pool: *mut apr_pool_t, server: *mut server_
             );
             return log::server(Level::Error, &text);
         };
-        let child =
-            Child { runtime: Runtime::start(settings), orders: AtomicU8::new(0), wake, done };
+        let child = Child {
+            runtime: Runtime::start(settings),
+            orders: AtomicU8::new(0),
+            wake,
+            done,
+            underway: AtomicBool::new(false),
+        };
         let child = CHILD.get_or_init(|| child);
         if let Err(error) =
             manifold::spawn("mnf-keeper".to_owned(), move || keep(child, log_thread))
@@ -137,18 +144,26 @@ unsafe extern "C" fn leave(_: *mut c_void) -> c_int {
         return 0;
     }
     child.order(LEAVE);
-    // A little longer than the keeper takes at most: it then says itself what is left.
-    let limit = END_LIMIT + Duration::from_secs(1);
-    let mut done = libc::pollfd { fd: child.done.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let limit = c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX);
-    // SAFETY: one valid entry; an interrupted wait counts as a missed deadline.
-    if unsafe { libc::poll(&raw mut done, 1, limit) } != 1 {
+    // prefork may have stopped this very thread in the middle of one of our requests, with a lock
+    // held that the keeper needs and that nobody will ever let go.
+    let ended = child.wait_until_done(REQUEST_LIMIT)
+        // Otherwise a little longer than the keeper takes at most: it says itself what is left.
+        || child.underway.load(Ordering::SeqCst)
+            && child.wait_until_done(END_LIMIT - REQUEST_LIMIT + Duration::from_secs(1));
+    if !ended {
         LEAVE_BY_EXIT.store(true, Ordering::SeqCst);
     }
     0
 }
-
 impl Child {
+    /// Waits until the keeper is done, or the limit is over. Async-signal-safe.
+    fn wait_until_done(&self, limit: Duration) -> bool {
+        let mut done = libc::pollfd { fd: self.done.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let limit = c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: one valid entry; an interrupted wait counts as a missed limit.
+        unsafe { libc::poll(&raw mut done, 1, limit) == 1 }
+    }
+
     /// Asks the keeper for something. Async-signal-safe.
     fn order(&self, bit: u8) {
         self.orders.fetch_or(bit, Ordering::SeqCst);
@@ -166,6 +181,7 @@ fn keep(child: &'static Child, log_thread: Option<JoinHandle<()>>) {
         if orders & STOP_AT_ONCE != 0 {
             child.runtime.interrupt(limits);
         }
+        child.underway.store(true, Ordering::SeqCst);
         if orders & LEAVE != 0 {
             let left = child.runtime.finish(limits);
             if left == Left::Threads {

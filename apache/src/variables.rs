@@ -38,11 +38,15 @@ impl<'r> Variables<'r> {
         let (uri, path_info) = (record.uri, record.path_info);
         let whole = r.text(uri);
         let info = r.text(path_info);
-        let split = if info.is_empty() {
-            whole.len()
+        let (script_name, path_info_text) = if whole == b"/" && info.is_empty() {
+            // What answers the root has no name (PEP 3333): '/' is the path below it.
+            (&b""[..], &b"/"[..])
+        } else if info.is_empty() {
+            (whole, info)
         } else {
             // SAFETY: both are C strings of the request.
-            usize::try_from(unsafe { ap_find_path_info(uri, path_info) }).unwrap_or(0)
+            let split = usize::try_from(unsafe { ap_find_path_info(uri, path_info) }).unwrap_or(0);
+            (&whole[..split.min(whole.len())], info)
         };
         // SAFETY: httpd keeps the request alive for the hook.
         unsafe { ap_add_common_vars(r.raw()) };
@@ -53,8 +57,8 @@ impl<'r> Variables<'r> {
         r.update(|record| record.path_info = path_info);
         Self {
             r,
-            script_name: squeeze(&whole[..split.min(whole.len())]),
-            path_info: squeeze(info),
+            script_name: squeeze(script_name),
+            path_info: squeeze(path_info_text),
             pass_authorization,
         }
     }

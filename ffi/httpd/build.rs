@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Functions, types, variables and macros that are bound; the whole tree takes over a minute.
-const FUNCTIONS: &str = "ap_hook_(handler|translate_name|child_init|child_stopping|post_config)|ap_find_path_info|ap_check_cmd_context|ap_allow_options|ap_get_limit_req_body\
+const FUNCTIONS: &str = "ap_hook_(handler|translate_name|child_init|child_stopping|post_config)|ap_find_path_info|ap_check_cmd_context|ap_send_interim_response|ap_allow_options|ap_get_limit_req_body\
     |ap_log_(error|rerror)_|ap_get_(server|request)_module_loglevel|ap_mpm_query|ap_state_query\
     |ap_add_(common|cgi)_vars|ap_add_version_component|ap_get_brigade|ap_pass_brigade\
     |ap_bucket_error_create|ap_set_(content_type|content_length|last_modified|etag)|ap_run_http_scheme\
@@ -25,7 +25,7 @@ const VARIABLES: &str = "ap_server_conf|ap_my_pid|apr_bucket_type_(eos|flush|err
     |ap_bucket_type_error|MODULE_MAGIC_(COOKIE|NUMBER_MAJOR|NUMBER_MINOR)|APLOG_.*|HTTP_.*|OK|DECLINED\
     |DONE|RSRC_CONF|ACCESS_CONF|OR_.*|OPT_.*|EXEC_ON_READ|AP_MPMQ_.*|APR_HOOK_.*|AP_REQ_.*|AP_SQ_.*\
     |APR_SUCCESS|APR_EOF|APR_EGENERAL|APR_OS_START_.*|AP_SERVER_(MAJOR|MINOR|PATCHLEVEL)VERSION_NUMBER\
-    |REQUEST_.*|AP_FILTER_ERROR|NOT_IN_.*|GLOBAL_ONLY|APR_(NON)?BLOCK_READ|AP_CONN_.*|AP_DEBUG.*";
+    |REQUEST_.*|AP_FILTER_ERROR|NOT_IN_.*|GLOBAL_ONLY|APR_BLOCK_READ|AP_CONN_.*|AP_DEBUG.*";
 
 fn main() {
     println!("cargo:rerun-if-changed=wrapper.h");

@@ -1,14 +1,12 @@
-"""Prepares an interpreter for applications; run once in each, before any script.
+"""Prepares an interpreter for applications; run once in each, before any script."""
 
-Imports `threading` first, so that the thread which made the interpreter is its main thread.
-"""
-
-import threading
 import atexit
 import importlib.util
 import os
 import site
 import sys
+import threading
+import time
 import types
 
 
@@ -61,6 +59,29 @@ def prepare(stream, attributes):
     module.RequestTimeout = RequestTimeout
     module.__dict__.update(attributes)
     sys.modules["mod_wsgi"] = module
+
+
+def announce_exit(group):
+    """Has os._exit() leave a line: it ends a whole server process, and every request in it."""
+    really_exit, process = os._exit, os.getpid()
+
+    def _exit(status):
+        if os.getpid() == process:  # programs that were forked from here may end as they like
+            now = time.strftime("%a %b %d %H:%M:%S %Y")
+            line = (
+                f"[{now}] [wsgi:crit] [pid {process}] MNF0023: os._exit({status!r}) was called in "
+                f"application group '{group}'; it ends this httpd child with every request in it, and "
+                "httpd starts another. Raise an exception instead.\n"
+            )
+            try:
+                # httpd's children have the error log as their standard error; nothing that goes
+                # through another thread would be written in time.
+                os.write(2, line.encode("utf-8", "backslashreplace"))
+            except OSError:
+                pass
+        really_exit(status)
+
+    os._exit = _exit
 
 
 def add_python_path(paths):

@@ -32,18 +32,18 @@ thread_local! {
 }
 
 /// While this lives, what the thread writes to `sys.stderr` and `sys.stdout` belongs to a request.
-pub(super) struct Served;
+pub(super) struct Served<'py>(Attached<'py>);
 
-impl Served {
-    pub(super) fn begin(link: &Arc<Link>) -> Self {
+impl<'py> Served<'py> {
+    pub(super) fn begin(py: Attached<'py>, link: &Arc<Link>) -> Self {
         SERVED.with(|served| *served.borrow_mut() = Some(Arc::clone(link)));
-        Self
+        Self(py)
     }
 }
 
-impl Drop for Served {
+impl Drop for Served<'_> {
     fn drop(&mut self) {
-        flush_thread();
+        flush_thread(self.0);
         SERVED.with(|served| served.borrow_mut().take());
     }
 }
@@ -74,30 +74,19 @@ pub(super) fn stream<'py>(
 /// The request has ended: what is left of a line is logged, and further use raises.
 pub(super) fn finish(stream: &Object<'_>) {
     // SAFETY: callers pass what `stream` above made.
-    let stream: &Stream = unsafe { class::data(stream.as_ptr()) };
-    stream.flush();
-    if let Stream::Request { link, .. } = stream {
+    let stream_data: &Stream = unsafe { class::data(stream.as_ptr()) };
+    stream_data.flush(stream.py());
+    if let Stream::Request { link, .. } = stream_data {
         link.borrow_mut().take();
     }
 }
 
 /// Hands lines to the error log: with the request they are about, or by themselves.
-pub(super) fn log(link: Option<&Arc<Link>>, level: Level, text: String) {
+pub(super) fn log(py: Attached<'_>, link: Option<Arc<Link>>, level: Level, text: String) {
     let entry = LogEntry { level, text };
-    let refused = match link {
-        Some(link) => match link.log(entry) {
-            Ok(()) => return,
-            Err(entry) => entry,
-        },
-        None => entry,
-    };
-    for line in refused.text.lines() {
-        match refused.level {
-            Level::Error => tracing::error!("{line}"),
-            Level::Warning => tracing::warn!("{line}"),
-            Level::Info => tracing::info!("{line}"),
-            Level::Debug => tracing::debug!("{line}"),
-        }
+    let Some(link) = link else { return entry.write_alone() };
+    if let Err(entry) = link.log(entry) {
+        py.detached(move || link.log_waiting(entry));
     }
 }
 
@@ -113,43 +102,50 @@ impl Stream {
     }
 
     /// Takes text, and logs the lines that are complete.
-    fn write(&self, text: &str) {
+    fn write(&self, py: Attached<'_>, text: &str) {
         match self {
             Self::Request { link, partial } => {
-                if let Some(lines) = take_lines(&mut partial.borrow_mut(), text) {
-                    log(link.borrow().as_ref(), Level::Error, lines);
+                let lines = take_lines(&mut partial.borrow_mut(), text);
+                let link = link.borrow().clone();
+                if let Some(lines) = lines {
+                    log(py, link, Level::Error, lines);
                 }
             }
             Self::Interpreter => {
-                if let Some(lines) =
-                    PARTIAL.with(|partial| take_lines(&mut partial.borrow_mut(), text))
-                {
-                    SERVED.with(|served| log(served.borrow().as_ref(), Level::Error, lines));
+                let lines = PARTIAL.with(|partial| take_lines(&mut partial.borrow_mut(), text));
+                if let Some(lines) = lines {
+                    log(py, served(), Level::Error, lines);
                 }
             }
             Self::Buffer(_) => unreachable!("a buffer writes to its stream"),
         }
     }
 
-    fn flush(&self) {
+    fn flush(&self, py: Attached<'_>) {
         match self {
             Self::Request { link, partial } => {
                 let rest = std::mem::take(&mut *partial.borrow_mut());
+                let link = link.borrow().clone();
                 if !rest.is_empty() {
-                    log(link.borrow().as_ref(), Level::Error, rest);
+                    log(py, link, Level::Error, rest);
                 }
             }
-            Self::Interpreter => flush_thread(),
+            Self::Interpreter => flush_thread(py),
             Self::Buffer(_) => {}
         }
     }
 }
 
-fn flush_thread() {
+fn flush_thread(py: Attached<'_>) {
     let rest = PARTIAL.with(|partial| std::mem::take(&mut *partial.borrow_mut()));
     if !rest.is_empty() {
-        SERVED.with(|served| log(served.borrow().as_ref(), Level::Error, rest));
+        log(py, served(), Level::Error, rest);
     }
+}
+
+/// The request that this thread serves.
+fn served() -> Option<Arc<Link>> {
+    SERVED.with(|served| served.borrow().clone())
 }
 
 /// Adds text to what is held back, and returns the lines that are complete.
@@ -209,7 +205,7 @@ fn write_object<'py>(py: Attached<'py>, stream: &Stream, text: &Object<'py>) -> 
         // SAFETY: a buffer keeps the stream it belongs to, which is of this type.
         let owner: &Stream = unsafe { class::data(owner.as_ptr()) };
         owner.check(py)?;
-        owner.write(&String::from_utf8_lossy(bytes));
+        owner.write(py, &String::from_utf8_lossy(bytes));
         return Ok(());
     }
     stream.check(py)?;
@@ -219,7 +215,7 @@ fn write_object<'py>(py: Attached<'py>, stream: &Stream, text: &Object<'py>) -> 
             &format!("write() argument must be str, not {}", text.type_name()),
         ));
     }
-    stream.write(&text.to_text()?);
+    stream.write(py, &text.to_text()?);
     Ok(())
 }
 
@@ -257,7 +253,7 @@ unsafe extern "C" fn flush(
 ) -> *mut PyObject {
     class::call(this, arguments, count, |py, stream: &Stream, _| {
         stream.check(py)?;
-        stream.flush();
+        stream.flush(py);
         Ok(Object::none(py))
     })
 }

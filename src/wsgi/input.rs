@@ -130,7 +130,7 @@ impl Input {
         let limit = limit.unwrap_or(usize::MAX);
         if limit == 0 && !self.asked.get() {
             // Nothing is wanted but that the client begins to send.
-            self.fill(py, 0, 1)?;
+            self.fill(py, 0, 0)?;
         }
         while self.available() < limit && !self.ended() {
             let missing = limit - self.available();

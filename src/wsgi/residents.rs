@@ -79,6 +79,8 @@ impl Residents {
         )?;
         bootstrap.attribute(c"prepare")?.call([&stream, &attributes])?;
 
+        bootstrap.attribute(c"announce_exit")?.call([&Object::text(py, &group.to_string())?])?;
+
         if !settings.python_path.is_empty() {
             let list = list(py)?;
             for path in &settings.python_path {
@@ -133,8 +135,20 @@ impl Residents {
         Ok(key)
     }
 
-    /// Lets everything go, and returns what the interpreter's end needs.
-    pub(crate) fn release(self, py: Attached<'_>) -> ExitFunctions {
+    /// What the interpreter's end needs.
+    pub(crate) fn exit_functions(&self, py: Attached<'_>) -> ExitFunctions {
+        ExitFunctions {
+            join_threads: Kept::new(self.exit.join_threads.get(py)),
+            run_exit_callbacks: Kept::new(self.exit.run_exit_callbacks.get(py)),
+        }
+    }
+
+    /// Lets everything go.
+    pub(crate) fn release(self, py: Attached<'_>) {
+        let ExitFunctions { join_threads, run_exit_callbacks } = self.exit;
+        for kept in [join_threads, run_exit_callbacks] {
+            drop(kept.release(py));
+        }
         for kept in [self.request_class, self.input_class, self.errors_class, self.base_environ] {
             drop(kept.release(py));
         }
@@ -142,7 +156,6 @@ impl Residents {
             drop(key.release(py));
         }
         self.scripts.release(py);
-        self.exit
     }
 }
 

@@ -45,10 +45,10 @@ impl Scripts {
         group: &str,
     ) -> Result<Object<'py>, Failure> {
         let gate = Arc::clone(lock(&self.gates).entry(script.module().clone()).or_default());
-        let mut module = gate.module(py, script, group)?;
-        if job.reload && gate.is_outdated(py, script, job, &module) {
+        let (mut module, fresh) = gate.module(py, script, group)?;
+        if job.reload && !fresh && gate.is_outdated(py, script, job, &module) {
             gate.forget(py, &module);
-            module = gate.module(py, script, group)?;
+            (module, _) = gate.module(py, script, group)?;
         }
         let place =
             || format!("script '{}' in application group '{group}'", script.path().display());
@@ -98,16 +98,16 @@ impl Gate {
         }
     }
 
-    /// The module, loaded where it is not yet.
+    /// The module, and whether it had to be loaded for this.
     fn module<'py>(
         &self,
         py: Attached<'py>,
         script: &Script,
         group: &str,
-    ) -> Result<Object<'py>, Failure> {
+    ) -> Result<(Object<'py>, bool), Failure> {
         let mut loaded = self.lock(py);
         if let Some(loaded) = &*loaded {
-            return Ok(loaded.module.get(py));
+            return Ok((loaded.module.get(py), false));
         }
         tracing::info!(
             "loading script '{}' into application group '{group}'",
@@ -117,7 +117,7 @@ impl Gate {
         let modified = py.detached(|| modified(script));
         let module = load(py, script, modified, group)?;
         *loaded = Some(Loaded { module: Kept::new(module.clone()), modified });
-        Ok(module)
+        Ok((module, true))
     }
 
     /// Whether the file has changed or gone since this module was made of it, or the module's own

@@ -8,6 +8,7 @@ use crate::interp::object::type_error;
 use crate::interp::{Attached, Object, Raised};
 use crate::{Code, Level, Outcome, Part};
 use cpython_sys::*;
+use std::sync::Arc;
 
 /// A response that is whole and no larger than this is sent in one message.
 const WHOLE_LIMIT: usize = 64 * 1024;
@@ -16,7 +17,7 @@ const WHOLE_LIMIT: usize = 64 * 1024;
 /// It is the caller's to send, after it has detached.
 pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEnd) -> Part {
     let link = end.link();
-    let _served = errors::Served::begin(link);
+    let _served = errors::Served::begin(py, link);
     let script = end.job().script.as_ref().expect("a job is queued with its script");
     let group = residents.group.to_string();
     let failed = |code| Part { end: Some(Outcome::Failed(code)), ..Part::default() };
@@ -24,7 +25,12 @@ pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEn
     let application = match residents.scripts.callable(py, script, end.job(), &group) {
         Ok(application) => application,
         Err((refusal, traceback)) => {
-            errors::log(Some(link), Level::Error, format!("{refusal}\n{}", traceback.trim_end()));
+            errors::log(
+                py,
+                Some(Arc::clone(link)),
+                Level::Error,
+                format!("{refusal}\n{}", traceback.trim_end()),
+            );
             return failed(refusal.code);
         }
     };
@@ -44,7 +50,8 @@ pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEn
             script.path().display(),
         );
         errors::log(
-            Some(link),
+            py,
+            Some(Arc::clone(link)),
             Level::Error,
             format!("{header}\n{}", exception.traceback().trim_end()),
         );
@@ -182,7 +189,7 @@ impl<'py, 'a> Answering<'py, 'a> {
             let header =
                 format!("{}: {} raised by close()", Code::ApplicationRaised, exception.class());
             let text = format!("{header}\n{}", exception.traceback().trim_end());
-            errors::log(Some(self.end.link()), Level::Error, text);
+            errors::log(self.py, Some(Arc::clone(self.end.link())), Level::Error, text);
         }
     }
 
@@ -195,7 +202,8 @@ impl<'py, 'a> Answering<'py, 'a> {
     fn outcome(&self) -> Outcome {
         let log = |code: Code, text: String| {
             errors::log(
-                Some(self.end.link()),
+                self.py,
+                Some(Arc::clone(self.end.link())),
                 Level::Error,
                 format!("{code}: the response {text}"),
             );

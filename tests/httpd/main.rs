@@ -6,14 +6,21 @@
 
 mod harness;
 
+mod aliases;
+mod applications;
+mod bad_input;
 mod bodies;
+mod contract;
 mod directives;
 mod disconnect;
 mod environ;
 mod errors;
 mod groups;
+mod htaccess;
 mod input;
 mod life;
+mod limits;
+mod mpms;
 mod nesting;
 mod output;
 mod python;

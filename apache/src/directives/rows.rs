@@ -1,7 +1,7 @@
 //! What httpd and the documentation are told of each directive. No functions here, so that a test
 //! can hold the pages to it without a httpd around.
 
-use httpd_sys::{ACCESS_CONF, GLOBAL_ONLY, NOT_IN_DIR_CONTEXT, OR_FILEINFO, RSRC_CONF};
+use httpd_sys::{ACCESS_CONF, GLOBAL_ONLY, OR_FILEINFO, RSRC_CONF};
 use std::ffi::CStr;
 
 /// Every directive of this module: its syntax and place, and the head of its page in
@@ -142,12 +142,11 @@ impl Place {
         }
     }
 
-    /// What those bits leave open.
+    /// What those bits leave open: httpd itself refuses all else.
     pub(super) fn forbidden(self) -> u32 {
         match self {
             Self::MainServer => GLOBAL_ONLY,
-            Self::Server => NOT_IN_DIR_CONTEXT,
-            Self::Section | Self::Htaccess => 0,
+            Self::Server | Self::Section | Self::Htaccess => 0,
         }
     }
 

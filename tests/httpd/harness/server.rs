@@ -165,7 +165,11 @@ impl Server {
     /// 5 of 100 stops under a load on static files; 0 of 200 on the worker MPM).
     fn settle(&self) {
         let deadline = Instant::now() + Duration::from_secs(2);
-        while connections_held_at(self.port) > 0 && Instant::now() < deadline {
+        // A thread that has closed its socket is still busy with the connection's memory; one that
+        // sleeps is not.
+        let busy =
+            || connections_held_at(self.port) > 0 || !self.children().into_iter().all(is_asleep);
+        while busy() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -298,6 +302,16 @@ impl Drop for Server {
             }
         }
     }
+}
+
+/// Whether no thread of a process runs or wants to; where `/proc` does not say, yes.
+fn is_asleep(process: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").map_or("S", |(_, rest)| &rest[..1]);
+        matches!(state, "S" | "I" | "Z" | "X")
+    })
 }
 
 /// Starts a process that ends with this one, however this one ends, so that an interrupted test

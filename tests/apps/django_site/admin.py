@@ -1,0 +1,7 @@
+"""Notes can be edited in the admin."""
+
+from django.contrib import admin
+
+from .models import Note
+
+admin.site.register(Note)
