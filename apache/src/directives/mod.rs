@@ -7,52 +7,59 @@ mod script;
 mod words;
 
 use crate::boundary;
-use httpd_sys::{Command, CommandTable, RawArgs, ap_check_cmd_context, apr_pool_t, cmd_parms};
-use rows::{ROWS, Row, row};
+use httpd_sys::{Command, CommandTable, ap_check_cmd_context, apr_pool_t, cmd_parms};
+use rows::{ROWS, Row};
 use std::ffi::{CStr, c_char, c_void};
 use words::Words;
 
 /// The directives as httpd wants them.
-pub(crate) static TABLE: CommandTable<{ ROWS.len() + 1 }> = CommandTable::new([
-    command(c"WSGIHandlerScript", script::handler_script),
-    command(c"WSGIScriptAlias", script::script_alias),
-    command(c"WSGICallableObject", script::callable_object),
-    command(c"WSGIScriptReloading", script::script_reloading),
-    command(c"WSGIPassAuthorization", script::pass_authorization),
-    command(c"WSGIProcessGroup", group::process_group),
-    command(c"WSGIApplicationGroup", group::application_group),
-    command(c"WSGIRestrictEmbedded", process::restrict_embedded),
-    command(c"WSGIPythonHome", process::python_home),
-    command(c"WSGIPythonPath", process::python_path),
-    command(c"WSGIPerInterpreterGIL", process::own_gil),
-    command(c"WSGIInterpreterThreads", process::interpreter_threads),
-    command(c"WSGIInterpreterLimit", process::interpreter_limit),
-    Command::end(),
-]);
+pub(crate) static TABLE: CommandTable<{ ROWS.len() + 1 }> = {
+    let mut commands = [const { Command::end() }; ROWS.len() + 1];
+    let mut index = 0;
+    while index < ROWS.len() {
+        let row = &ROWS[index];
+        commands[index] = Command::raw(row.name, row.place.allowed(), carry_out, row.arguments);
+        index += 1;
+    }
+    CommandTable::new(commands)
+};
 
-/// A row of [`ROWS`] with the function that carries it out.
-const fn command(name: &CStr, function: RawArgs) -> Command {
-    let row = row(name);
-    Command::raw(row.name, row.place.allowed(), function, row.arguments)
+/// What carries out a directive.
+type Apply = fn(&mut Directive<'_>) -> Result<(), String>;
+
+fn apply(name: &str) -> Option<Apply> {
+    Some(match name {
+        "WSGIHandlerScript" => script::handler_script,
+        "WSGIScriptAlias" => script::script_alias,
+        "WSGICallableObject" => script::callable_object,
+        "WSGIScriptReloading" => script::script_reloading,
+        "WSGIPassAuthorization" => script::pass_authorization,
+        "WSGIProcessGroup" => group::process_group,
+        "WSGIApplicationGroup" => group::application_group,
+        "WSGIRestrictEmbedded" => process::restrict_embedded,
+        "WSGIPythonHome" => process::python_home,
+        "WSGIPythonPath" => process::python_path,
+        "WSGIPerInterpreterGIL" => process::own_gil,
+        "WSGIInterpreterThreads" => process::interpreter_threads,
+        "WSGIInterpreterLimit" => process::interpreter_limit,
+        _ => return None,
+    })
 }
 
 /// A directive as httpd met it.
 struct Directive<'a> {
     parameters: *mut cmd_parms,
+    section: *mut c_void,
     row: &'static Row,
     name: &'a str,
     words: Words<'a>,
 }
 
-/// Runs the body of a directive that httpd calls with the rest of its line.
-///
-/// # Safety
-///
-/// httpd called a row of [`TABLE`] with these.
-unsafe fn run(
+/// httpd calls this for every row of the table, with the rest of the directive's line.
+unsafe extern "C" fn carry_out(
     parameters: *mut cmd_parms,
+    section: *mut c_void,
     arguments: *const c_char,
-    body: impl FnOnce(&mut Directive<'_>) -> Result<(), String>,
 ) -> *const c_char {
     // SAFETY: httpd passes live parameters, whose pool outlives the configuration.
     let pool: *mut apr_pool_t = unsafe { (*parameters).pool };
@@ -62,10 +69,12 @@ unsafe fn run(
         // SAFETY: raw arguments are a C string, possibly empty.
         let text = unsafe { CStr::from_ptr(arguments) };
         let words = Words::new(text.to_bytes());
-        let mut directive =
-            Directive { parameters, row: row(name), name: name.to_str().expect("ASCII"), words };
+        let name = name.to_str().expect("ASCII");
+        let row = ROWS.iter().find(|row| row.name.to_bytes() == name.as_bytes());
+        let row = row.expect("httpd knows our rows only");
+        let mut directive = Directive { parameters, section, row, name, words };
         directive.check_place()?;
-        body(&mut directive)
+        apply(name).ok_or_else(|| format!("{name} does nothing yet"))?(&mut directive)
     })
 }
 
@@ -79,6 +88,13 @@ impl Directive<'_> {
             return Ok(());
         }
         Err(format!("{} is accepted in {} only, not here", self.name, place.describe()))
+    }
+
+    /// The record of the section the directive stands in.
+    fn section(&mut self) -> &mut crate::config::DirectoryConfig {
+        // SAFETY: httpd passed it to a directive of this module, and the next directive runs only
+        // when this one is done.
+        unsafe { crate::config::directory(self.section) }
     }
 
     /// The record of the server the directive stands in.
@@ -141,6 +157,3 @@ fn parse_on_off(word: &[u8]) -> Option<bool> {
         None
     }
 }
-
-/// The record of the section that a directive stands in.
-type Record = *mut c_void;

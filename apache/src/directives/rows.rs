@@ -87,27 +87,6 @@ pub(super) static ROWS: [Row; 13] = [
     },
 ];
 
-/// The row of a directive. At compile time a name without one is an error.
-pub(super) const fn row(name: &CStr) -> &'static Row {
-    let mut index = 0;
-    while index < ROWS.len() {
-        if same(ROWS[index].name, name) {
-            return &ROWS[index];
-        }
-        index += 1;
-    }
-    panic!("a directive has no row")
-}
-
-const fn same(left: &CStr, right: &CStr) -> bool {
-    let (left, right) = (left.to_bytes(), right.to_bytes());
-    let mut index = 0;
-    while index < left.len() && index < right.len() && left[index] == right[index] {
-        index += 1;
-    }
-    index == left.len() && index == right.len()
-}
-
 /// One directive.
 pub(super) struct Row {
     pub(super) name: &'static CStr,

@@ -2,63 +2,43 @@
 //! WSGICallableObject, WSGIScriptReloading and WSGIPassAuthorization.
 
 use super::words::OptionWord;
-use super::{Directive, Record, parse_on_off, run};
-use crate::config::{self, CallableRule, GroupRule, HandlerScript, Options, ScriptAlias};
-use httpd_sys::cmd_parms;
+use super::{Directive, parse_on_off};
+use crate::config::{CallableRule, GroupRule, HandlerScript, Options, ScriptAlias};
 use manifold::Script;
-use std::ffi::c_char;
 use std::sync::Arc;
 
 /// The callable of every handler script.
 const HANDLER_CALLABLE: &[u8] = b"handle_request";
 
 /// `WSGIHandlerScript name path [options]`: registers a script as a handler.
-pub(super) unsafe extern "C" fn handler_script(
-    parameters: *mut cmd_parms,
-    record: Record,
-    arguments: *const c_char,
-) -> *const c_char {
-    // SAFETY: httpd calls this row of the table.
-    unsafe {
-        run(parameters, arguments, |directive| {
-            let name = directive.required("name of the handler")?;
-            let path = directive.required("path of the script")?;
-            let script = Script::new(&path, HANDLER_CALLABLE)
-                .map_err(|_| directive.refuse(&path, "a path without NUL bytes"))?;
-            let accepted = "process-group=, application-group= and pass-authorization=On|Off";
-            let options = options(directive, accepted)?;
-            if options.callable.is_some() {
-                return Err(format!(
-                    "{}: callable-object= is not an option here: a handler script answers by its \
-                     handle_request; accepted are {accepted}",
-                    directive.name
-                ));
-            }
-            config::directory(record)
-                .add_handler(name, HandlerScript { script: Arc::new(script), options });
-            Ok(())
-        })
+pub(super) fn handler_script(directive: &mut Directive<'_>) -> Result<(), String> {
+    let name = directive.required("name of the handler")?;
+    let path = directive.required("path of the script")?;
+    let script = Script::new(&path, HANDLER_CALLABLE)
+        .map_err(|_| directive.refuse(&path, "a path without NUL bytes"))?;
+    let accepted = "process-group=, application-group= and pass-authorization=On|Off";
+    let options = options(directive, accepted)?;
+    if options.callable.is_some() {
+        return Err(format!(
+            "{}: callable-object= is not an option here: a handler script answers by its \
+             handle_request; accepted are {accepted}",
+            directive.name
+        ));
     }
+    directive.section().add_handler(name, HandlerScript { script: Arc::new(script), options });
+    Ok(())
 }
 
 /// `WSGIScriptAlias url-path file-or-directory [options]`: maps URLs to scripts.
-pub(super) unsafe extern "C" fn script_alias(
-    parameters: *mut cmd_parms,
-    _record: Record,
-    arguments: *const c_char,
-) -> *const c_char {
-    // SAFETY: httpd calls this row of the table.
-    unsafe {
-        run(parameters, arguments, |directive| {
-            let prefix = directive.required("URL path")?;
-            let target = directive.required("path of the script or directory")?;
-            let accepted = "process-group=, application-group=, callable-object= and pass-authorization=On|Off";
-            let options = options(directive, accepted)?;
-            let alias = ScriptAlias { prefix, target, options };
-            directive.server().aliases.push(Arc::new(alias));
-            Ok(())
-        })
-    }
+pub(super) fn script_alias(directive: &mut Directive<'_>) -> Result<(), String> {
+    let prefix = directive.required("URL path")?;
+    let target = directive.required("path of the script or directory")?;
+    let accepted =
+        "process-group=, application-group=, callable-object= and pass-authorization=On|Off";
+    let options = options(directive, accepted)?;
+    let alias = ScriptAlias { prefix, target, options };
+    directive.server().aliases.push(Arc::new(alias));
+    Ok(())
 }
 
 /// The options at the end of a script directive.
@@ -103,47 +83,23 @@ fn options(directive: &mut Directive<'_>, accepted: &str) -> Result<Options, Str
 }
 
 /// `WSGICallableObject name`: what answers in a script file.
-pub(super) unsafe extern "C" fn callable_object(
-    parameters: *mut cmd_parms,
-    record: Record,
-    arguments: *const c_char,
-) -> *const c_char {
-    // SAFETY: httpd calls this row of the table.
-    unsafe {
-        run(parameters, arguments, |directive| {
-            let name = directive.only("name of the callable")?;
-            config::directory(record).callable = Some(CallableRule::parse(&name));
-            Ok(())
-        })
-    }
+pub(super) fn callable_object(directive: &mut Directive<'_>) -> Result<(), String> {
+    let name = directive.only("name of the callable")?;
+    let value = CallableRule::parse(&name);
+    directive.section().callable = Some(value);
+    Ok(())
 }
 
 /// `WSGIScriptReloading On|Off`: whether a script that has changed is loaded again.
-pub(super) unsafe extern "C" fn script_reloading(
-    parameters: *mut cmd_parms,
-    record: Record,
-    arguments: *const c_char,
-) -> *const c_char {
-    // SAFETY: httpd calls this row of the table.
-    unsafe {
-        run(parameters, arguments, |directive| {
-            config::directory(record).script_reloading = Some(directive.on_off()?);
-            Ok(())
-        })
-    }
+pub(super) fn script_reloading(directive: &mut Directive<'_>) -> Result<(), String> {
+    let value = directive.on_off()?;
+    directive.section().script_reloading = Some(value);
+    Ok(())
 }
 
 /// `WSGIPassAuthorization On|Off`: whether applications see the Authorization header.
-pub(super) unsafe extern "C" fn pass_authorization(
-    parameters: *mut cmd_parms,
-    record: Record,
-    arguments: *const c_char,
-) -> *const c_char {
-    // SAFETY: httpd calls this row of the table.
-    unsafe {
-        run(parameters, arguments, |directive| {
-            config::directory(record).pass_authorization = Some(directive.on_off()?);
-            Ok(())
-        })
-    }
+pub(super) fn pass_authorization(directive: &mut Directive<'_>) -> Result<(), String> {
+    let value = directive.on_off()?;
+    directive.section().pass_authorization = Some(value);
+    Ok(())
 }
