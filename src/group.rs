@@ -342,9 +342,9 @@ impl Group {
             }
         };
         tracing::info!(
-            "application group '{}': {} interpreter {}, {}",
+            "application group '{}': {} {}, {}",
             self.name,
-            if self.name.is_main() { "main" } else { "sub-" }.trim_end_matches('-'),
+            if self.name.is_main() { "main interpreter" } else { "sub-interpreter" },
             interpreter.id(),
             match interpreter.gil() {
                 Gil::Own => "own GIL",
