@@ -15,6 +15,8 @@ use std::sync::Arc;
 pub struct Job {
     /// CGI variables and `mod_wsgi.*` values that become `str` in the environ (PEP 3333), by name.
     pub variables: Fields,
+    /// What is to be done with the script.
+    pub task: Task,
     /// The script whose callable answers; the request thread sets it before the job is queued.
     pub script: Option<Arc<Script>>,
     /// Whether to look if the script has changed, and to load it again.
@@ -25,10 +27,26 @@ pub struct Job {
     pub received: i64,
 }
 
+/// What an interpreter thread does with the script of a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Task {
+    /// Calls it as a WSGI application, and sends what that answers.
+    #[default]
+    Serve,
+    /// Loads it, so that the first request finds it loaded.
+    Load,
+}
+
 impl Job {
+    /// The script, which every queued job has.
+    pub(crate) fn script(&self) -> &Script {
+        self.script.as_ref().expect("a job is queued with its script")
+    }
+
     /// Empties the job and keeps its memory.
     pub(crate) fn clear(&mut self) {
         self.variables.clear();
+        self.task = Task::Serve;
         self.script = None;
         self.reload = false;
         self.https = false;

@@ -48,7 +48,7 @@ pub use error::{Code, Refusal};
 pub use exchange::Answer;
 pub use fields::Fields;
 pub use group::{GroupName, Limits};
-pub use job::{Job, Script};
+pub use job::{Job, Script, Task};
 pub use reply::{Head, Level, LogEntry, Outcome, Part, Reply};
 pub use runtime::{Left, Runtime};
 pub use settings::{Gil, Settings};

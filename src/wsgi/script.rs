@@ -34,9 +34,26 @@ struct Loaded {
 pub(super) type Failure = (Refusal, String);
 
 impl Scripts {
-    /// The callable of a job's script, which is loaded first where it is not yet, or loaded again
+    /// The module of a job's script, which is loaded first where it is not yet, or loaded again
     /// where the job wants that and the script has changed. A failed load is not remembered: the
     /// next request tries again.
+    pub(super) fn module<'py>(
+        &self,
+        py: Attached<'py>,
+        script: &Script,
+        job: &Job,
+        group: &str,
+    ) -> Result<Object<'py>, Failure> {
+        let gate = self.gate(script);
+        let (mut module, fresh) = gate.module(py, script, group)?;
+        if job.reload && !fresh && gate.is_outdated(py, script, job, &module) {
+            gate.forget(py, &module);
+            (module, _) = gate.module(py, script, group)?;
+        }
+        Ok(module)
+    }
+
+    /// The callable of a job's script.
     pub(super) fn callable<'py>(
         &self,
         py: Attached<'py>,
@@ -44,12 +61,7 @@ impl Scripts {
         job: &Job,
         group: &str,
     ) -> Result<Object<'py>, Failure> {
-        let gate = Arc::clone(lock(&self.gates).entry(script.module().clone()).or_default());
-        let (mut module, fresh) = gate.module(py, script, group)?;
-        if job.reload && !fresh && gate.is_outdated(py, script, job, &module) {
-            gate.forget(py, &module);
-            (module, _) = gate.module(py, script, group)?;
-        }
+        let module = self.module(py, script, job, group)?;
         let place =
             || format!("script '{}' in application group '{group}'", script.path().display());
         let name = script.callable().to_string_lossy();
@@ -74,8 +86,12 @@ impl Scripts {
             }
         };
         // It counts as not loaded, so that it can be mended.
-        gate.forget(py, &module);
+        self.gate(script).forget(py, &module);
         Err(failed)
+    }
+
+    fn gate(&self, script: &Script) -> Arc<Gate> {
+        Arc::clone(lock(&self.gates).entry(script.module().clone()).or_default())
     }
 
     pub(super) fn release(self, py: Attached<'_>) {

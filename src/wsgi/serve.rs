@@ -1,45 +1,58 @@
 //! Calling the application and sending what it returns.
 
 use super::request::{Request, SendError};
-use super::{Residents, environ, errors, input, request};
+use super::{Residents, environ, errors, input, request, script};
 use crate::exchange::ApplicationEnd;
 use crate::interp::exception::Exception;
 use crate::interp::object::type_error;
 use crate::interp::{Attached, Object, Raised};
-use crate::{Code, Level, Outcome, Part};
+use crate::{Code, Level, Outcome, Part, Task};
 use cpython_sys::*;
 use std::sync::Arc;
 
 /// A response that is whole and no larger than this is sent in one message.
 const WHOLE_LIMIT: usize = 64 * 1024;
 
-/// Serves one request, from the environ to `close()`, and returns the last part of the response.
-/// It is the caller's to send, after it has detached.
+/// Carries out a job, and returns the last part of its response. That is the caller's to send,
+/// after it has detached.
 pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEnd) -> Part {
-    let link = end.link();
-    let _served = errors::Served::begin(py, link);
-    let script = end.job().script.as_ref().expect("a job is queued with its script");
-    let group = residents.group.to_string();
-    let failed = |code| Part { end: Some(Outcome::Failed(code)), ..Part::default() };
-
-    let application = match residents.scripts.callable(py, script, end.job(), &group) {
-        Ok(application) => application,
-        Err((refusal, traceback)) => {
-            errors::log(
-                py,
-                Some(Arc::clone(link)),
-                Level::Error,
-                format!("{refusal}\n{}", traceback.trim_end()),
-            );
-            return failed(refusal.code);
-        }
+    let _served = errors::Served::begin(py, end.link());
+    let carried_out = match end.job().task {
+        Task::Serve => answer(py, residents, end),
+        Task::Load => load(py, residents, end),
     };
+    carried_out.unwrap_or_else(|(refusal, traceback)| {
+        let text = format!("{refusal}\n{}", traceback.trim_end());
+        errors::log(py, Some(Arc::clone(end.link())), Level::Error, text);
+        Part { end: Some(Outcome::Failed(refusal.code)), ..Part::default() }
+    })
+}
+
+/// Loads the script.
+fn load(
+    py: Attached<'_>,
+    residents: &Residents,
+    end: &ApplicationEnd,
+) -> Result<Part, script::Failure> {
+    let (script, group) = (end.job().script(), residents.group.to_string());
+    residents.scripts.module(py, script, end.job(), &group)?;
+    Ok(Part { end: Some(Outcome::Complete), ..Part::default() })
+}
+
+/// Serves one request, from the environ to `close()`.
+fn answer(
+    py: Attached<'_>,
+    residents: &Residents,
+    end: &ApplicationEnd,
+) -> Result<Part, script::Failure> {
+    let (script, group) = (end.job().script(), residents.group.to_string());
+    let application = residents.scripts.callable(py, script, end.job(), &group)?;
     let answered = Answering::new(py, residents, end).and_then(|answering| {
         let last = answering.run(&application);
         answering.finish();
         last
     });
-    answered.unwrap_or_else(|(raised, head_sent)| {
+    Ok(answered.unwrap_or_else(|(raised, head_sent)| {
         let exception = Exception::take(py, raised);
         let what =
             if exception.is_system_exit() { " (SystemExit ends no process here)" } else { "" };
@@ -51,16 +64,16 @@ pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEn
         );
         errors::log(
             py,
-            Some(Arc::clone(link)),
+            Some(Arc::clone(end.link())),
             Level::Error,
             format!("{header}\n{}", exception.traceback().trim_end()),
         );
         if head_sent {
             Part { end: Some(Outcome::Truncated), ..Part::default() }
         } else {
-            failed(Code::ApplicationRaised)
+            Part { end: Some(Outcome::Failed(Code::ApplicationRaised)), ..Part::default() }
         }
-    })
+    }))
 }
 
 /// What went wrong, and whether the head had been sent by then.
