@@ -42,21 +42,32 @@ impl Conversation {
 
     /// Waits for what comes next.
     pub fn next(&self) -> Event {
+        self.wait(None).expect("it waits for ever")
+    }
+
+    /// Waits for what comes next, for a while; `None` where nothing has come.
+    pub fn next_within(&self, limit: Duration) -> Option<Event> {
+        self.wait(Some(Instant::now() + limit))
+    }
+
+    fn wait(&self, limit: Option<Instant>) -> Option<Event> {
         let mut patience = PATIENCE;
-        loop {
-            let timeout = (!self.end.started()).then_some(patience);
-            match self.end.next(timeout) {
-                Next::Reply(reply) => return Event::Reply(reply),
+        let event = loop {
+            let left = limit.map(|limit| limit.saturating_duration_since(Instant::now()));
+            let patience_now = (!self.end.started()).then_some(patience);
+            match self.end.next(left.into_iter().chain(patience_now).min()) {
+                Next::Reply(reply) => break Event::Reply(reply),
+                Next::Timeout if left.is_some_and(|left| left.is_zero()) => return None,
                 Next::Timeout if self.end.started() => {}
                 Next::Timeout => {
                     if self.give_up.is_some_and(|deadline| Instant::now() >= deadline) {
-                        return Event::Failed(self.nested_too_long());
+                        break Event::Failed(self.nested_too_long());
                     }
                     self.group.grow();
                     patience = LONGEST_PATIENCE.min(patience * 2);
                 }
                 Next::Lost => {
-                    return Event::Failed(Refusal::new(
+                    break Event::Failed(Refusal::new(
                         Code::Panic,
                         format!(
                             "the request was lost in application group '{}'",
@@ -65,13 +76,14 @@ impl Conversation {
                     ));
                 }
                 Next::Interrupted => {
-                    return Event::Failed(Refusal::new(
+                    break Event::Failed(Refusal::new(
                         Code::Stopping,
                         "the process stops before the application has answered",
                     ));
                 }
             }
-        }
+        };
+        Some(event)
     }
 
     /// Answers [`Reply::Ask`].

@@ -15,7 +15,7 @@
 //! written its logs: no destructor runs under a live thread.
 
 use crate::config::{self, OwnGil, ServerConfig};
-use crate::{boundary, log};
+use crate::{boundary, log, preload};
 use httpd_sys::*;
 use manifold::{Code, Gil, Left, Level, Limits, Refusal, Runtime, Settings};
 use std::ffi::{c_int, c_void};
@@ -124,6 +124,8 @@ pub(crate) unsafe extern "C" fn init(pool: *mut apr_pool_t, server: *mut server_
                 Some(apr_pool_cleanup_null),
             )
         };
+        // Last, so that a child that is told to stop meanwhile does that as always.
+        preload::load_all(&child.runtime, server);
     });
 }
 

@@ -5,11 +5,12 @@
 //! base of all its sections, so server config, virtual host, section and .htaccess are one chain
 //! and one merge. Directives about processes live in the record of the main server.
 
+use crate::pattern::Pattern;
 use crate::{boundary, wsgi_module};
 use httpd_sys::{apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t, server_rec};
 use manifold::{GroupName, Script};
 use std::collections::HashMap;
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -55,15 +56,34 @@ pub(crate) struct Options {
     pub(crate) pass_authorization: Option<bool>,
 }
 
-/// WSGIScriptAlias: the part of the URL space that a script, or a directory of scripts, answers.
+/// WSGIScriptAlias and WSGIScriptAliasMatch: the part of the URL space that a script, or a directory
+/// of scripts, answers.
 #[derive(Debug)]
 pub(crate) struct ScriptAlias {
-    /// What URL paths begin with.
-    pub(crate) prefix: Vec<u8>,
-    /// What takes its place to make a file name.
-    pub(crate) target: Vec<u8>,
+    /// Which URL paths these are.
+    pub(crate) from: AliasedPaths,
+    /// What takes the place of that part of the path to make a file name.
+    pub(crate) target: CString,
     /// What overrides directives.
     pub(crate) options: Options,
+}
+
+/// What an alias matches.
+#[derive(Debug)]
+pub(crate) enum AliasedPaths {
+    /// What begins with this.
+    Prefix(Vec<u8>),
+    /// What matches this; the target refers to its groups.
+    Pattern(Pattern),
+}
+
+/// A script that is loaded when a child starts.
+#[derive(Debug)]
+pub(crate) struct Preload {
+    /// Where it is.
+    pub(crate) script: Arc<Script>,
+    /// The interpreter that loads it.
+    pub(crate) application_group: GroupRule,
 }
 
 /// How the callable of a script file is found for a request.
@@ -179,8 +199,11 @@ fn merge_tables(
 /// What a server says about its URL space and, in the main server only, about processes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServerConfig {
-    /// WSGIScriptAlias, in the order of the configuration, a virtual host's before the main server's.
+    /// WSGIScriptAlias and WSGIScriptAliasMatch, in the order of the configuration, a virtual host's
+    /// before the main server's.
     pub(crate) aliases: Vec<Arc<ScriptAlias>>,
+    /// What is loaded when a child starts; of this server only.
+    pub(crate) preloads: Vec<Arc<Preload>>,
     /// WSGIRestrictEmbedded.
     pub(crate) restrict_embedded: Option<bool>,
     /// WSGIPythonHome.
@@ -199,7 +222,7 @@ impl ServerConfig {
     /// What holds in a virtual host.
     fn merge(main: &Self, host: &Self) -> Self {
         let aliases = host.aliases.iter().chain(&main.aliases).cloned().collect();
-        Self { aliases, ..main.clone() }
+        Self { aliases, preloads: host.preloads.clone(), ..main.clone() }
     }
 }
 

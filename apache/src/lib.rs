@@ -9,7 +9,8 @@
 //!
 //! - `directives`, `config`: what the configuration says, and how sections merge.
 //! - `child`: a child process from its first to its last moment.
-//! - `mapping`, `target`: which script answers a request.
+//! - `mapping`, `target`, `pattern`: which script answers a request.
+//! - `preload`: what is loaded before the first.
 //! - `handler`, `variables`, `body`, `response`: one request.
 //! - `boundary`, `log`, `request`: where C calls us, what we tell the operator, what httpd's
 //!   request record says.
@@ -22,6 +23,8 @@ mod directives;
 mod handler;
 mod log;
 mod mapping;
+mod pattern;
+mod preload;
 mod request;
 mod response;
 mod target;

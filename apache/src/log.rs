@@ -62,6 +62,11 @@ pub(crate) fn server(level: Level, text: &str) {
     write(number(level), text);
 }
 
+/// Writes an entry about a virtual host. For httpd's own threads.
+pub(crate) fn of_server(server: *const server_rec, level: Level, text: &str) {
+    write_to(server, number(level), text);
+}
+
 /// Starts the log thread of this child, and sends it what `tracing` reports.
 pub(crate) fn start() -> Option<JoinHandle<()>> {
     let (sender, receiver) = bounded(QUEUE);
@@ -102,21 +107,17 @@ fn write_lines(lines: &Receiver<Line>) {
 }
 
 fn write(level: c_int, text: &str) {
+    // SAFETY: httpd sets it before any child starts, and it stays.
+    write_to(unsafe { ap_server_conf }, level, text);
+}
+
+fn write_to(server: *const server_rec, level: c_int, text: &str) {
     let index = wsgi_module.index();
     for line in lines(text) {
         // SAFETY: the server record outlives every child's threads; the format is a literal and
         // the text a C string; ap_log_error may be called on any thread.
         unsafe {
-            ap_log_error_(
-                FILE.as_ptr(),
-                0,
-                index,
-                level,
-                0,
-                ap_server_conf,
-                c"%s".as_ptr(),
-                line.as_ptr(),
-            );
+            ap_log_error_(FILE.as_ptr(), 0, index, level, 0, server, c"%s".as_ptr(), line.as_ptr());
         }
     }
 }

@@ -1,7 +1,7 @@
-//! WSGIScriptAlias: from URL paths to script files.
+//! WSGIScriptAlias and WSGIScriptAliasMatch: from URL paths to script files.
 
 use crate::boundary;
-use crate::config::{ScriptAlias, ServerConfig};
+use crate::config::{AliasedPaths, ScriptAlias, ServerConfig};
 use crate::request::Request;
 use httpd_sys::*;
 use std::ffi::{CStr, c_int};
@@ -27,7 +27,10 @@ pub(crate) unsafe extern "C" fn translate(raw: *mut request_rec) -> c_int {
             return DECLINED;
         }
         let aliases = aliases(r);
-        let matches = |alias: &ScriptAlias| map(uri, &alias.prefix, &alias.target);
+        let matches = |alias: &ScriptAlias| match &alias.from {
+            AliasedPaths::Prefix(prefix) => map(uri, prefix, alias.target.to_bytes()),
+            AliasedPaths::Pattern(pattern) => pattern.expand(r, uri, &alias.target),
+        };
         let found = aliases.iter().enumerate().find_map(|(at, alias)| Some((at, matches(alias)?)));
         let Some((at, filename)) = found else { return DECLINED };
         let filename = r.copy(&filename);

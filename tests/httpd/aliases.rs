@@ -292,8 +292,7 @@ fn malformed_aliases_are_refused_in_one_line_that_says_why() {
 
 #[test]
 fn aliases_stand_in_server_config_and_virtual_hosts_only() {
-    let line =
-        "WSGIScriptAlias /x /x.wsgi application-group=g process-group='p' callable-object=\"c d\"";
+    let line = "WSGIScriptAlias /x /x.wsgi application-group=g process-group='%{GLOBAL}' callable-object=\"c d\"";
     accepted(line);
     accepted(&format!("<VirtualHost *>\n{line}\n</VirtualHost>"));
     accepted(

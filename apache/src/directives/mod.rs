@@ -9,7 +9,7 @@ mod words;
 use crate::boundary;
 use httpd_sys::{Command, CommandTable, ap_check_cmd_context, apr_pool_t, cmd_parms};
 use rows::{ROWS, Row};
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use words::Words;
 
 /// The directives as httpd wants them.
@@ -31,6 +31,8 @@ fn apply(name: &str) -> Option<Apply> {
     Some(match name {
         "WSGIHandlerScript" => script::handler_script,
         "WSGIScriptAlias" => script::script_alias,
+        "WSGIScriptAliasMatch" => script::script_alias_match,
+        "WSGIImportScript" => script::import_script,
         "WSGICallableObject" => script::callable_object,
         "WSGIScriptReloading" => script::script_reloading,
         "WSGIPassAuthorization" => script::pass_authorization,
@@ -103,6 +105,11 @@ impl Directive<'_> {
         let server = unsafe { (*self.parameters).server };
         // SAFETY: directives run one after the other, and the reference ends with this one.
         unsafe { crate::config::server(server) }
+    }
+
+    /// The text as C wants it.
+    fn c_string(&self, text: &[u8]) -> Result<CString, String> {
+        CString::new(text).map_err(|_| self.refuse(text, "a text without NUL bytes"))
     }
 
     /// The next word, which has to be there and not be empty.

@@ -20,6 +20,18 @@ pub(super) const ROWS: &[Row] = &[
         place: Place::Server,
     },
     Row {
+        name: c"WSGIScriptAliasMatch",
+        arguments: c"regular-expression file-or-directory [process-group=G] [application-group=A] [callable-object=N] [pass-authorization=On|Off]",
+        default: "none",
+        place: Place::Server,
+    },
+    Row {
+        name: c"WSGIImportScript",
+        arguments: c"path process-group=G application-group=A",
+        default: "none",
+        place: Place::Server,
+    },
+    Row {
         name: c"WSGICallableObject",
         arguments: c"name",
         default: "`application`",

@@ -1,9 +1,14 @@
 //! The directives that say which script answers: WSGIHandlerScript, WSGIScriptAlias,
-//! WSGICallableObject, WSGIScriptReloading and WSGIPassAuthorization.
+//! WSGIScriptAliasMatch, WSGICallableObject, WSGIScriptReloading and WSGIPassAuthorization; and
+//! WSGIImportScript, which loads one ahead.
 
 use super::words::OptionWord;
 use super::{Directive, parse_on_off};
-use crate::config::{CallableRule, GroupRule, HandlerScript, Options, ScriptAlias};
+use crate::config::{
+    AliasedPaths, CallableRule, DEFAULT_CALLABLE, GroupRule, HandlerScript, Options, Preload,
+    ScriptAlias,
+};
+use crate::pattern::Pattern;
 use manifold::Script;
 use std::sync::Arc;
 
@@ -32,12 +37,89 @@ pub(super) fn handler_script(directive: &mut Directive<'_>) -> Result<(), String
 /// `WSGIScriptAlias url-path file-or-directory [options]`: maps URLs to scripts.
 pub(super) fn script_alias(directive: &mut Directive<'_>) -> Result<(), String> {
     let prefix = directive.required("URL path")?;
+    alias(directive, AliasedPaths::Prefix(prefix))
+}
+
+/// `WSGIScriptAliasMatch regex file-or-directory [options]`: the same by a regular expression.
+pub(super) fn script_alias_match(directive: &mut Directive<'_>) -> Result<(), String> {
+    let expression = directive.required("regular expression")?;
+    let text = directive.c_string(&expression)?;
+    // SAFETY: the pool of the configuration, in which the alias stays.
+    let pattern = unsafe { Pattern::compile((*directive.parameters).pool, &text) };
+    let pattern = pattern.ok_or_else(|| directive.refuse(&expression, "a regular expression"))?;
+    alias(directive, AliasedPaths::Pattern(pattern))
+}
+
+fn alias(directive: &mut Directive<'_>, from: AliasedPaths) -> Result<(), String> {
     let target = directive.required("path of the script or directory")?;
+    let target = directive.c_string(&target)?;
     let accepted =
         "process-group=, application-group=, callable-object= and pass-authorization=On|Off";
     let options = options(directive, accepted)?;
-    let alias = ScriptAlias { prefix, target, options };
-    directive.server().aliases.push(Arc::new(alias));
+    // Where it is clear which interpreter of which process will answer, the script is loaded there
+    // before the first request comes.
+    if let (Some(GroupRule::Fixed(process)), Some(group @ GroupRule::Fixed(application))) =
+        (&options.process_group, &options.application_group)
+        && !contains_form(process.as_bytes())
+        && !contains_form(application.as_bytes())
+        && !(matches!(from, AliasedPaths::Pattern(_)) && target.to_bytes().contains(&b'$'))
+    {
+        preload(directive, target.to_bytes(), process.as_bytes(), group.clone())?;
+    }
+    directive.server().aliases.push(Arc::new(ScriptAlias { from, target, options }));
+    Ok(())
+}
+
+fn contains_form(name: &[u8]) -> bool {
+    name.windows(2).any(|pair| pair == b"%{")
+}
+
+/// `WSGIImportScript path process-group=G application-group=A`: loads a script when a process
+/// starts.
+pub(super) fn import_script(directive: &mut Directive<'_>) -> Result<(), String> {
+    let path = directive.required("path of the script")?;
+    let accepted = "process-group= and application-group=";
+    let options = options(directive, accepted)?;
+    if options.callable.is_some() || options.pass_authorization.is_some() {
+        return Err(format!("{}: accepted are {accepted} only", directive.name));
+    }
+    let (Some(process), Some(application)) = (options.process_group, options.application_group)
+    else {
+        return Err(format!(
+            "{}: which interpreter is to load '{}'? Both process-group= (%{{GLOBAL}} for httpd's own \
+             processes) and application-group= are needed",
+            directive.name,
+            String::from_utf8_lossy(&path)
+        ));
+    };
+    match process {
+        GroupRule::Fixed(process) => preload(directive, &path, process.as_bytes(), application),
+        _ => Err(format!(
+            "{}: process-group= needs a name or %{{GLOBAL}} here: no request says what another form \
+             stands for",
+            directive.name
+        )),
+    }
+}
+
+/// Has the script loaded by each process of the group when it starts.
+fn preload(
+    directive: &mut Directive<'_>,
+    path: &[u8],
+    process_group: &[u8],
+    application_group: GroupRule,
+) -> Result<(), String> {
+    if !process_group.is_empty() {
+        return Err(format!(
+            "{}: no daemon process '{}' is configured; %{{GLOBAL}} stands for httpd's own processes",
+            directive.name,
+            String::from_utf8_lossy(process_group)
+        ));
+    }
+    let script = Script::new(path, DEFAULT_CALLABLE)
+        .map_err(|_| directive.refuse(path, "a path without NUL bytes"))?;
+    let preload = Preload { script: Arc::new(script), application_group };
+    directive.server().preloads.push(Arc::new(preload));
     Ok(())
 }
 

@@ -151,6 +151,14 @@ impl Server {
         crashes.len()
     }
 
+    /// The same, where httpd may have to remind a child, but not to kill it.
+    pub(crate) fn ended_after_a_reminder(mut self) {
+        self.wait_for_end();
+        let bad = self.log().bad_ends();
+        let bad: Vec<_> = bad.iter().filter(|line| !line.contains("sending a SIGTERM")).collect();
+        assert!(bad.is_empty(), "children that ended badly: {bad:#?}");
+    }
+
     /// Stops httpd and checks that it ended well: no child crashed and none had to be killed.
     pub(crate) fn stop(self) {
         self.settle();

@@ -1,0 +1,92 @@
+//! Scripts that are loaded when a child starts, before it takes requests: WSGIImportScript, and
+//! script aliases with both groups given.
+
+use crate::config::{self, GroupRule, Preload};
+use crate::log;
+use httpd_sys::server_rec;
+use manifold::{Answer, Conversation, Event, GroupName, Level, Reply, Runtime, Task};
+use std::collections::HashSet;
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a child that waits for a script looks whether it has been told to stop.
+const LOOK_UP: Duration = Duration::from_millis(100);
+
+/// Loads the scripts that the main server and its virtual hosts name, all groups at once, and waits
+/// until each is loaded or has failed. A failure is logged; the first request then tries again.
+pub(crate) fn load_all(runtime: &Runtime, main: *mut server_rec) {
+    let mut seen = HashSet::new();
+    let mut loading = Vec::new();
+    let mut next = main;
+    // SAFETY: httpd's list of servers does not change while a child runs.
+    while let Some(server) = unsafe { next.as_ref() } {
+        // SAFETY: the server is live, and children change no configuration.
+        for preload in &unsafe { config::server(next) }.preloads {
+            let group = group_of(preload, server);
+            if !seen.insert((group.clone(), preload.script.path_bytes())) {
+                continue;
+            }
+            let started = runtime.dispatch(&group, None, |job| {
+                job.task = Task::Load;
+                job.script = Some(Arc::clone(&preload.script));
+            });
+            loading.push((next, started));
+        }
+        next = server.next;
+    }
+    for (server, started) in loading {
+        match started {
+            Ok(conversation) => wait(server, &conversation),
+            Err(refusal) => log::of_server(server, Level::Error, &refusal.to_string()),
+        }
+    }
+}
+
+/// Waits until the script is loaded or has failed.
+fn wait(server: *mut server_rec, conversation: &Conversation) {
+    while !told_to_stop() {
+        let refusal = match conversation.next_within(LOOK_UP) {
+            None => continue,
+            Some(Event::Failed(refusal)) => refusal,
+            Some(Event::Reply(Reply::Log(entry))) => {
+                log::of_server(server, entry.level, &entry.text);
+                continue;
+            }
+            Some(Event::Reply(Reply::Response(_))) => return,
+            // A script that is being loaded has no request whose body it could read.
+            Some(Event::Reply(Reply::Ask { .. })) => {
+                conversation.answer(Answer::Failed);
+                continue;
+            }
+        };
+        return log::of_server(server, Level::Error, &refusal.to_string());
+    }
+}
+
+/// Whether httpd wants this child to stop at once. It blocks the signal while a child starts.
+fn told_to_stop() -> bool {
+    let mut pending = MaybeUninit::uninit();
+    // SAFETY: it fills the set it is given.
+    unsafe { libc::sigpending(pending.as_mut_ptr()) };
+    // SAFETY: filled above.
+    unsafe { libc::sigismember(pending.as_ptr(), libc::SIGTERM) == 1 }
+}
+
+/// Forms that need a request are none here.
+fn group_of(preload: &Preload, server: &server_rec) -> GroupName {
+    match &preload.application_group {
+        GroupRule::Fixed(name) => name.clone(),
+        GroupRule::Server => {
+            // SAFETY: a server's name is a C string that lives as long as the configuration.
+            let host = unsafe { std::ffi::CStr::from_ptr(server.server_hostname) }.to_bytes();
+            match server.port {
+                0 | 80 | 443 => GroupName::new(host),
+                port => GroupName::new(&[host, b":", port.to_string().as_bytes()].concat()),
+            }
+        }
+        GroupRule::Host => GroupName::new(b"%{HOST}"),
+        GroupRule::Resource => GroupName::new(b"%{RESOURCE}"),
+        GroupRule::Environment(name) => GroupName::new(&[b"%{ENV:", &name[..], b"}"].concat()),
+    }
+}
