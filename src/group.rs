@@ -414,7 +414,12 @@ impl Group {
             match served {
                 // Detached: whoever needs the GIL has it while this wakes the request thread. A
                 // request end that has let go does not want to know.
-                Ok(last) => drop(job.link().respond(last)),
+                Ok(last) => {
+                    drop(job.link().respond(last));
+                    if replica.residents.is_untidy() {
+                        state.attach(|py| replica.residents.tidy(py));
+                    }
+                }
                 Err(_) => tracing::error!(
                     "{}: a panic while a request was served in application group '{}'; the panic's \
                      own line says where. Please report it.",

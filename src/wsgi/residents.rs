@@ -135,6 +135,16 @@ impl Residents {
         Ok(key)
     }
 
+    /// Whether there is something to tidy up when no client waits for it.
+    pub(crate) fn is_untidy(&self) -> bool {
+        self.scripts.take_replaced()
+    }
+
+    /// Tidies up.
+    pub(crate) fn tidy(&self, py: Attached<'_>) {
+        Scripts::collect(py);
+    }
+
     /// What the interpreter's end needs.
     pub(crate) fn exit_functions(&self, py: Attached<'_>) -> ExitFunctions {
         ExitFunctions {

@@ -8,12 +8,15 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The scripts that an interpreter has loaded.
 #[derive(Default)]
 pub(super) struct Scripts {
     gates: Mutex<HashMap<CString, Arc<Gate>>>,
+    /// A module was replaced since garbage was collected last.
+    replaced: AtomicBool,
 }
 
 /// One script of one interpreter. Whoever comes while it is being loaded waits here, detached;
@@ -48,9 +51,26 @@ impl Scripts {
         let (mut module, fresh) = gate.module(py, script, group)?;
         if job.reload && !fresh && gate.is_outdated(py, script, job, &module) {
             gate.forget(py, &module);
+            self.replaced.store(true, Ordering::Relaxed);
             (module, _) = gate.module(py, script, group)?;
         }
         Ok(module)
+    }
+
+    /// Whether a module was replaced, so that [`Self::collect`] is due. Asked once for each time.
+    pub(super) fn take_replaced(&self) -> bool {
+        // The swap writes, which a request should not have to.
+        self.replaced.load(Ordering::Relaxed) && self.replaced.swap(false, Ordering::Relaxed)
+    }
+
+    /// Has Python let go of replaced modules, whose functions and dictionary hold each other. Its
+    /// own collections count objects, not bytes, and could leave many of them for long.
+    pub(super) fn collect(py: Attached<'_>) {
+        let collected = Object::import(py, c"gc").and_then(|gc| gc.attribute(c"collect")?.call([]));
+        if let Err(raised) = collected {
+            let exception = Exception::take(py, raised);
+            tracing::debug!("gc.collect() after a reload: {}", exception.summary());
+        }
     }
 
     /// The callable of a job's script.

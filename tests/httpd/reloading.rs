@@ -309,3 +309,35 @@ fn a_file_that_is_alias_target_and_handler_script_is_one_module() {
     let handler = server.get("/x");
     assert_eq!((handler.fact("load"), handler.fact("served")), ("2".to_owned(), "2".to_owned()));
 }
+
+/// A module that was replaced goes, with all it holds, once nothing runs in it: classes and
+/// functions that refer to each other included.
+#[test]
+fn two_hundred_changes_do_not_make_the_child_grow() {
+    let script = "import array\n\
+                  class Site:\n    \
+                      data = array.array('B', bytes(range(256)) * 4096)\n    \
+                      def handle(self, environ, start_response):\n        \
+                          start_response('200 OK', [])\n        \
+                          return [str(len(self.data)).encode()]\n\
+                  site = Site()\nhandle_request = site.handle\n";
+    let server = scripted(script, "");
+    let file = server.path("apps/own.wsgi");
+    let touched = |seconds: i64| {
+        set_time(&file, seconds);
+        server.get("/").expect(200, "1048576");
+        resident(server.only_child())
+    };
+    let settled = (1..=40).map(touched).max().expect("forty of them");
+    let then = (41..=240).map(touched).max().expect("two hundred of them");
+    println!("resident: {settled} KiB at most in 40 changes, {then} KiB in 200 more");
+    assert!(then < settled + 16 * 1024, "each version holds one MiB: {settled} then {then} KiB");
+    assert_eq!(server.log().lines_with(&["loading script"]).len(), 240);
+}
+
+/// The memory of a process that is in use, in KiB.
+fn resident(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is told");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
