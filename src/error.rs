@@ -54,11 +54,13 @@ pub enum Code {
     ResponseLong = 22,
     /// An application called `os._exit`; the line is written by the bootstrap module.
     ProcessExit = 23,
+    /// `%{ENV:name}` is to name a group, and nothing defines the variable.
+    UndefinedVariable = 24,
 }
 
 impl Code {
     /// Every code there is.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::PythonNotStarted,
         Self::InterpreterNotMade,
         Self::NoProcessGroup,
@@ -82,6 +84,7 @@ impl Code {
         Self::ScriptRefused,
         Self::ResponseLong,
         Self::ProcessExit,
+        Self::UndefinedVariable,
     ];
 
     /// The HTTP status of a request that fails with this.
@@ -144,6 +147,6 @@ mod tests {
     fn every_variant_is_in_the_list() {
         // The discriminants are 1, 2, 3 and so on, so the last one counts them.
         let numbers: BTreeSet<_> = Code::ALL.iter().map(|code| *code as u16).collect();
-        assert_eq!(numbers, (1..=Code::ProcessExit as u16).collect());
+        assert_eq!(numbers, (1..=Code::UndefinedVariable as u16).collect());
     }
 }

@@ -22,6 +22,7 @@ mod directives;
 mod handler;
 mod log;
 mod mapping;
+mod naming;
 mod request;
 mod response;
 mod target;
