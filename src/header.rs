@@ -121,9 +121,9 @@ fn names(list: &[u8], item: &[u8]) -> bool {
 ///
 /// The value is not a number that fits.
 pub fn content_length(value: &[u8]) -> Result<u64, HeaderError> {
-    std::str::from_utf8(value)
+    let digits = value.trim_ascii();
+    std::str::from_utf8(digits)
         .ok()
-        .map(str::trim)
         .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|digits| digits.parse().ok())
         .ok_or(HeaderError::ContentLength)
@@ -162,6 +162,8 @@ mod tests {
         let named = check_header(b"connection", b"close,\tcontent-length");
         assert_eq!(named, Err(HeaderError::ConnectionNames));
         assert_eq!(content_length(b"0"), Ok(0));
+        assert_eq!(content_length(b" 10\t"), Ok(10));
+        assert_eq!(content_length("\u{a0}10".as_bytes()), Err(HeaderError::ContentLength));
         assert_eq!(content_length(b"zz"), Err(HeaderError::ContentLength));
         assert_eq!(content_length(b"-1"), Err(HeaderError::ContentLength));
         assert_eq!(content_length(b""), Err(HeaderError::ContentLength));

@@ -70,6 +70,7 @@ CASES = {
     "/length-negative": with_header("Content-Length", "-1"),
     "/length-signed": with_header("Content-Length", "+10"),
     "/length-hex": with_header("Content-Length", "0x10"),
+    "/length-space": with_header("Content-Length", "\xc2\xa010"),
     "/length-huge": with_header("Content-Length", "9" * 30),
     "/header": lambda query: with_header("X-Long", "v" * int(query.split("=")[1]))(query),
     "/headers": lambda query: (OK, [(f"X-Number-{i}", str(i)) for i in range(int(query.split("=")[1]))], [b"many"]),

@@ -213,7 +213,7 @@ fn bodies_of_wrong_types_are_refused() {
 #[test]
 fn a_content_length_that_is_no_number_is_refused() {
     let server = serve();
-    for case in ["none", "word", "negative", "signed", "hex", "huge"] {
+    for case in ["none", "word", "negative", "signed", "hex", "space", "huge"] {
         let url = format!("/length-{case}");
         application_fails(&server, &url, "ValueError", &["Content-Length must be a number"]);
     }
