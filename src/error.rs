@@ -68,6 +68,8 @@ codes! {
     ResponseLong = 22,
     /// An application called `os._exit`; the line is written by the bootstrap module.
     ProcessExit = 23,
+    /// `%{ENV:name}` is to name a group, and nothing defines the variable.
+    UndefinedVariable = 24,
 }
 
 impl Code {

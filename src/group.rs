@@ -415,7 +415,7 @@ impl Group {
                 // Detached: whoever needs the GIL has it while this wakes the request thread. A
                 // request end that has let go does not want to know.
                 Ok(last) => {
-                    drop(job.link().respond(last));
+                    let _ = job.link().respond(last);
                     if replica.residents.is_untidy() {
                         state.attach(|py| replica.residents.tidy(py));
                     }

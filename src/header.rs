@@ -1,5 +1,9 @@
 //! What a status and a header may look like (PEP 3333, RFC 9110). httpd would answer 500 to what
 //! is refused here, without saying which application said what.
+//!
+//! PEP 3333 keeps all headers about the connection from applications. Yet `Connection: close` is
+//! meant and httpd does it, and what a proxy in WSGI copies does no harm mostly. So what passes is
+//! everything that leaves the exchange whole, and what breaks it is refused.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -19,6 +23,10 @@ pub enum HeaderError {
     Value,
     /// The header frames the message on the connection, which is the server's to do.
     HopByHop,
+    /// Connection names the header that says where the response ends, and proxies would remove it.
+    ConnectionNames,
+    /// The header is about a connection, and over HTTP/2 makes clients refuse the response.
+    OverHttp2,
     /// Content-Length is not a number.
     ContentLength,
 }
@@ -34,6 +42,13 @@ impl fmt::Display for HeaderError {
             Self::Name => "header name must be letters, digits and !#$%&'*+-.^_`|~, and not empty",
             Self::Value => "header value must not contain control characters such as CR and LF",
             Self::HopByHop => "Transfer-Encoding is the server's to set (PEP 3333, hop-by-hop)",
+            Self::ConnectionNames => {
+                "Connection must not name Content-Length: a proxy drops what it names, and the \
+                 response would have no end"
+            }
+            Self::OverHttp2 => {
+                "over HTTP/2 clients refuse a response with a header about the connection (RFC 9113)"
+            }
             Self::ContentLength => "Content-Length must be a number of bytes, zero or more",
         })
     }
@@ -75,7 +90,29 @@ pub fn check_header(name: &[u8], value: &[u8]) -> Result<(), HeaderError> {
     if name.eq_ignore_ascii_case(b"Transfer-Encoding") {
         return Err(HeaderError::HopByHop);
     }
+    if name.eq_ignore_ascii_case(b"Connection") && names(value, b"Content-Length") {
+        return Err(HeaderError::ConnectionNames);
+    }
     Ok(())
+}
+
+/// Whether a header may be sent over HTTP/2 (RFC 9113, 8.2.2). The others that may not, httpd
+/// takes out itself.
+///
+/// # Errors
+///
+/// Clients would take the response for malformed.
+pub fn check_over_http2(name: &[u8], value: &[u8]) -> Result<(), HeaderError> {
+    let te = || name.eq_ignore_ascii_case(b"TE") && !value.eq_ignore_ascii_case(b"trailers");
+    if name.eq_ignore_ascii_case(b"Proxy-Connection") || te() {
+        return Err(HeaderError::OverHttp2);
+    }
+    Ok(())
+}
+
+/// Whether a list with commas has an item.
+fn names(list: &[u8], item: &[u8]) -> bool {
+    list.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(item))
 }
 
 /// The number of bytes that a Content-Length header announces.
@@ -84,9 +121,9 @@ pub fn check_header(name: &[u8], value: &[u8]) -> Result<(), HeaderError> {
 ///
 /// The value is not a number that fits.
 pub fn content_length(value: &[u8]) -> Result<u64, HeaderError> {
-    std::str::from_utf8(value)
+    let digits = value.trim_ascii();
+    std::str::from_utf8(digits)
         .ok()
-        .map(str::trim)
         .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|digits| digits.parse().ok())
         .ok_or(HeaderError::ContentLength)
@@ -121,10 +158,23 @@ mod tests {
         assert_eq!(check_header(b"X:Y", b""), Err(HeaderError::Name));
         assert_eq!(check_header(b"X", b"a\r\nSet-Cookie: b"), Err(HeaderError::Value));
         assert_eq!(check_header(b"transfer-encoding", b"chunked"), Err(HeaderError::HopByHop));
+        assert_eq!(check_header(b"Connection", b"close, X-Lengthy"), Ok(()));
+        let named = check_header(b"connection", b"close,\tcontent-length");
+        assert_eq!(named, Err(HeaderError::ConnectionNames));
         assert_eq!(content_length(b"0"), Ok(0));
+        assert_eq!(content_length(b" 10\t"), Ok(10));
+        assert_eq!(content_length("\u{a0}10".as_bytes()), Err(HeaderError::ContentLength));
         assert_eq!(content_length(b"zz"), Err(HeaderError::ContentLength));
         assert_eq!(content_length(b"-1"), Err(HeaderError::ContentLength));
         assert_eq!(content_length(b""), Err(HeaderError::ContentLength));
+    }
+
+    #[test]
+    fn what_http2_clients_refuse() {
+        assert_eq!(check_over_http2(b"TE", b"Trailers"), Ok(()));
+        assert_eq!(check_over_http2(b"te", b"gzip"), Err(HeaderError::OverHttp2));
+        assert_eq!(check_over_http2(b"proxy-connection", b""), Err(HeaderError::OverHttp2));
+        assert_eq!(check_over_http2(b"Connection", b"close"), Ok(()));
     }
 
     proptest! {

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What a directory-like section says. `None` leaves it to the less specific ones.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DirectoryConfig {
     /// WSGIHandlerScript, by handler name.
     pub(crate) handlers: Option<Arc<HandlerTable>>,
@@ -35,7 +35,7 @@ pub(crate) struct DirectoryConfig {
 pub(crate) type HandlerTable = HashMap<Vec<u8>, Arc<HandlerScript>>;
 
 /// A script that is registered as a handler.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct HandlerScript {
     /// The script and its callable.
     pub(crate) script: Arc<Script>,
@@ -44,7 +44,7 @@ pub(crate) struct HandlerScript {
 }
 
 /// The options of a script directive, each of which overrides a directive in scope.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
     /// `process-group=`.
     pub(crate) process_group: Option<GroupRule>,
@@ -317,57 +317,132 @@ fn keep<T>(pool: *mut apr_pool_t, record: T) -> *mut c_void {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::option;
+    use proptest::prelude::*;
 
-    fn section(name: &[u8], path: &[u8], authorization: Option<bool>) -> DirectoryConfig {
-        let mut config =
-            DirectoryConfig { pass_authorization: authorization, ..Default::default() };
-        let handler = HandlerScript {
-            script: Arc::new(Script::new(path, b"handle_request").unwrap()),
-            options: Options::default(),
-        };
-        config.add_handler(name.to_vec(), handler);
-        config
+    /// Values that may be forms, or nearly.
+    fn value() -> impl Strategy<Value = Vec<u8>> {
+        let form = prop::sample::select(
+            ["%{GLOBAL}", "%{SERVER}", "%{HOST}", "%{RESOURCE}", "%{ENV:G}", "%{ENV:}", "%", ""]
+                .as_slice(),
+        );
+        let near =
+            ("[ %a]?", form, "[ }a]?").prop_map(|(before, form, after)| before + form + &after);
+        prop_oneof![near.prop_map(String::into_bytes), any::<Vec<u8>>()]
     }
 
-    fn path(config: &DirectoryConfig, name: &[u8]) -> Option<String> {
-        config.handler(name).map(|handler| handler.script.path().display().to_string())
+    fn rule() -> impl Strategy<Value = GroupRule> {
+        value().prop_map(|value| GroupRule::parse(&value))
     }
 
-    #[test]
-    fn a_more_specific_section_replaces_a_handler_as_a_whole_and_keeps_the_others() {
-        let base = section(b"a", b"/base/a", Some(true)).merge(&section(b"b", b"/base/b", None));
-        let merged = base.merge(&section(b"a", b"/more/a", None));
-        assert_eq!(path(&merged, b"a").as_deref(), Some("/more/a"));
-        assert_eq!(path(&merged, b"b").as_deref(), Some("/base/b"));
-        assert_eq!(path(&base, b"a").as_deref(), Some("/base/a"));
-        assert_eq!(merged.pass_authorization, Some(true));
+    fn options() -> impl Strategy<Value = Options> {
+        let values =
+            (option::of(rule()), option::of(rule()), option::of(value()), any::<Option<bool>>());
+        values.prop_map(|(process_group, application_group, callable, pass_authorization)| {
+            Options { process_group, application_group, callable, pass_authorization }
+        })
     }
 
-    #[test]
-    fn merging_is_associative_and_an_empty_section_changes_nothing() {
-        let sections = [
-            section(b"a", b"/1", None),
-            section(b"b", b"/2", Some(false)),
-            section(b"a", b"/3", Some(true)),
-        ];
-        let left = sections[0].merge(&sections[1]).merge(&sections[2]);
-        let right = sections[0].merge(&sections[1].merge(&sections[2]));
-        for name in [b"a", b"b"] {
-            assert_eq!(path(&left, name), path(&right, name));
+    fn handler() -> impl Strategy<Value = HandlerScript> {
+        ("/[a-c]", options()).prop_map(|(path, options)| HandlerScript {
+            script: Arc::new(Script::new(path.as_bytes(), b"handle_request").unwrap()),
+            options,
+        })
+    }
+
+    /// A section, with few names for handlers so that sections often share one.
+    fn section() -> impl Strategy<Value = DirectoryConfig> {
+        let handlers = prop::collection::vec(("[a-c]", handler()), 0..4);
+        let callable = option::of(value().prop_map(|value| CallableRule::parse(&value)));
+        let flags = any::<(Option<bool>, Option<bool>)>();
+        (handlers, option::of(rule()), option::of(rule()), callable, flags).prop_map(
+            |(handlers, process_group, application_group, callable, flags)| {
+                let mut section = DirectoryConfig {
+                    handlers: None,
+                    process_group,
+                    application_group,
+                    callable,
+                    pass_authorization: flags.0,
+                    script_reloading: flags.1,
+                };
+                for (name, handler) in handlers {
+                    section.add_handler(name.into_bytes(), handler);
+                }
+                section
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn merging_is_associative(a in section(), b in section(), c in section()) {
+            prop_assert_eq!(a.merge(&b).merge(&c), a.merge(&b.merge(&c)));
         }
-        assert_eq!(left.pass_authorization, right.pass_authorization);
-        let same = left.merge(&DirectoryConfig::default());
-        assert_eq!(path(&same, b"a"), path(&left, b"a"));
+
+        #[test]
+        fn an_empty_section_changes_nothing(a in section()) {
+            let empty = DirectoryConfig::default();
+            prop_assert_eq!(&a.merge(&empty), &a);
+            prop_assert_eq!(&empty.merge(&a), &a);
+        }
+
+        #[test]
+        fn what_the_more_specific_section_says_holds(a in section(), b in section()) {
+            let both = a.merge(&b);
+            prop_assert_eq!(both.process_group, b.process_group.or(a.process_group.clone()));
+            prop_assert_eq!(both.application_group, b.application_group.or(a.application_group.clone()));
+            prop_assert_eq!(both.callable, b.callable.or(a.callable.clone()));
+            prop_assert_eq!(both.pass_authorization, b.pass_authorization.or(a.pass_authorization));
+            prop_assert_eq!(both.script_reloading, b.script_reloading.or(a.script_reloading));
+        }
+
+        #[test]
+        fn a_handler_is_replaced_as_a_whole_and_the_others_stay(a in section(), b in section()) {
+            let (before, both) = (a.clone(), a.merge(&b));
+            for name in [b"a", b"b", b"c"] {
+                prop_assert_eq!(both.handler(name), b.handler(name).or(a.handler(name)));
+            }
+            prop_assert_eq!(a, before, "merging changes no section");
+        }
+
+        #[test]
+        fn only_a_whole_value_is_a_form(value in value()) {
+            let variable = value.strip_prefix(b"%{ENV:").and_then(|rest| rest.strip_suffix(b"}"));
+            let wanted = match (&value[..], variable) {
+                (b"%{GLOBAL}", _) => GroupRule::Fixed(GroupName::new(b"")),
+                (b"%{SERVER}", _) => GroupRule::Server,
+                (b"%{HOST}", _) => GroupRule::Host,
+                (b"%{RESOURCE}", _) => GroupRule::Resource,
+                (_, Some(name)) if !name.is_empty() => GroupRule::Environment(name.to_vec()),
+                (name, _) => GroupRule::Fixed(GroupName::new(name)),
+            };
+            prop_assert_eq!(GroupRule::parse(&value), wanted);
+        }
+
+        #[test]
+        fn a_callable_is_a_name_a_variable_or_the_default(value in value()) {
+            match CallableRule::parse(&value) {
+                CallableRule::Environment(name) => {
+                    prop_assert!(!name.is_empty());
+                    prop_assert_eq!([b"%{ENV:", &name[..], b"}"].concat(), value);
+                }
+                CallableRule::Fixed(name) if value.starts_with(b"%") => {
+                    prop_assert_eq!(name, DEFAULT_CALLABLE);
+                    let variable = value.strip_prefix(b"%{ENV:").and_then(|rest| rest.strip_suffix(b"}"));
+                    prop_assert!(variable.is_none_or(<[u8]>::is_empty));
+                }
+                CallableRule::Fixed(name) => prop_assert_eq!(name, value),
+            }
+        }
     }
 
     #[test]
-    fn a_form_is_one_only_as_the_whole_value() {
+    fn forms_are_exact() {
         let fixed = |name: &[u8]| GroupRule::Fixed(GroupName::new(name));
-        assert_eq!(GroupRule::parse(b"%{GLOBAL}"), fixed(b""));
-        assert_eq!(GroupRule::parse(b"%{SERVER}"), GroupRule::Server);
+        assert!(matches!(GroupRule::parse(b"%{GLOBAL}"), GroupRule::Fixed(name) if name.is_main()));
         assert_eq!(GroupRule::parse(b"%{server}"), fixed(b"%{server}"));
         assert_eq!(GroupRule::parse(b"my%{SERVER}"), fixed(b"my%{SERVER}"));
-        assert_eq!(GroupRule::parse(b"%{ENV:G}"), GroupRule::Environment(b"G".to_vec()));
         assert_eq!(GroupRule::parse(b"%{ENV:}"), fixed(b"%{ENV:}"));
+        assert_eq!(CallableRule::parse(b"%{SERVER}"), CallableRule::Fixed(b"application".to_vec()));
     }
 }

@@ -1,14 +1,14 @@
 //! The content handler: from a request to its application, and back.
 
 use crate::body::Body;
-use crate::config::{DirectoryConfig, GroupRule};
+use crate::config::DirectoryConfig;
 use crate::request::Request;
 use crate::response::{Responder, Sent};
 use crate::target::Target;
-use crate::variables::{self, Variables};
-use crate::{boundary, child, log};
+use crate::variables::Variables;
+use crate::{boundary, child, log, naming};
 use httpd_sys::*;
-use manifold::{Code, Conversation, Event, GroupName, Level, Refusal, Reply};
+use manifold::{Code, Conversation, Event, Level, Refusal, Reply};
 use std::cell::Cell;
 use std::ffi::c_int;
 use std::sync::Arc;
@@ -39,9 +39,7 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         options.pass_authorization.or(config.pass_authorization).unwrap_or(false);
     let variables = Variables::of(r, pass_authorization);
 
-    let process_group = options.process_group.as_ref().or(config.process_group.as_ref());
-    let process_group =
-        process_group.map_or_else(GroupName::default, |rule| resolve(r, rule, &variables));
+    let process_group = naming::process_group(r, options, config, &variables);
     if !process_group.is_main() {
         let refusal = Refusal::new(
             Code::NoProcessGroup,
@@ -52,10 +50,7 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         );
         return refuse(r, &refusal);
     }
-    let application_group =
-        options.application_group.as_ref().or(config.application_group.as_ref());
-    let application_group =
-        resolve(r, application_group.unwrap_or(&GroupRule::Resource), &variables);
+    let application_group = naming::application_group(r, options, config, &variables);
 
     let runtime = match child::runtime() {
         Ok(runtime) => runtime,
@@ -115,26 +110,6 @@ fn check(r: Request<'_>) -> Result<(), c_int> {
         }
     }
     Ok(())
-}
-
-/// The name of a group for this request.
-fn resolve(r: Request<'_>, rule: &GroupRule, variables: &Variables<'_>) -> GroupName {
-    match rule {
-        GroupRule::Fixed(name) => name.clone(),
-        GroupRule::Server => GroupName::new(&variables::server(r)),
-        GroupRule::Host => GroupName::new(&variables::host(r)),
-        GroupRule::Resource => {
-            GroupName::new(&[&variables::server(r)[..], b"|", variables.script_name()].concat())
-        }
-        GroupRule::Environment(name) => match variables::environment(r, name) {
-            // What a variable says is expanded once more, but not to another variable.
-            Some(value) => match GroupRule::parse(&value) {
-                GroupRule::Environment(_) => GroupName::new(&value),
-                rule => resolve(r, &rule, variables),
-            },
-            None => GroupName::new(&[b"%{ENV:", &name[..], b"}"].concat()),
-        },
-    }
 }
 
 /// Serves the conversation with the application until it has ended.

@@ -23,6 +23,7 @@ mod directives;
 mod handler;
 mod log;
 mod mapping;
+mod naming;
 mod pattern;
 mod preload;
 mod request;

@@ -138,6 +138,9 @@ fn set_head(r: Request<'_>, head: &Head) {
                 b"content-length" => apr_table_setn(record.headers_out, key, value),
                 // Kept when httpd makes an error page of its own.
                 b"www-authenticate" => apr_table_addn(record.err_headers_out, key, value),
+                // httpd looks for `close` in the first line only, and with `Protocols h2c` that
+                // one is its own. In one line with all others, what was said is done.
+                b"connection" => apr_table_mergen(record.headers_out, key, value),
                 _ => apr_table_addn(record.headers_out, key, value),
             }
         }

@@ -24,6 +24,7 @@ pub(super) struct Request {
     allowance: Cell<Option<u64>>,
     /// How many bytes came beyond that.
     excess: Cell<u64>,
+    over_http2: bool,
 }
 
 /// Why a block was not sent.
@@ -46,7 +47,11 @@ pub(super) fn class(py: Attached<'_>) -> Result<Object<'_>, Raised> {
 }
 
 /// The request that `link` belongs to.
-pub(super) fn new<'py>(class: &Object<'py>, link: &Arc<Link>) -> Result<Object<'py>, Raised> {
+pub(super) fn new<'py>(
+    class: &Object<'py>,
+    link: &Arc<Link>,
+    over_http2: bool,
+) -> Result<Object<'py>, Raised> {
     class::instance(
         class,
         Request {
@@ -55,6 +60,7 @@ pub(super) fn new<'py>(class: &Object<'py>, link: &Arc<Link>) -> Result<Object<'
             head_sent: Cell::new(false),
             allowance: Cell::new(None),
             excess: Cell::new(0),
+            over_http2,
         },
     )
 }
@@ -183,7 +189,7 @@ impl Request {
             }
             _ => {}
         }
-        *self.head.borrow_mut() = Some(head(py, status, headers)?);
+        *self.head.borrow_mut() = Some(head(py, status, headers, self.over_http2)?);
         Ok(())
     }
 }
@@ -193,6 +199,7 @@ fn head<'py>(
     py: Attached<'py>,
     status: &Object<'py>,
     headers: &Object<'py>,
+    over_http2: bool,
 ) -> Result<Head, Raised> {
     let status_line = native_string(py, status, "status")?;
     let code =
@@ -210,6 +217,9 @@ fn head<'py>(
         let name = native_string(py, &name, "header name")?;
         let value = native_string(py, &value, "header value")?;
         header::check_header(&name, &value).map_err(|error| invalid(py, error, &name))?;
+        if over_http2 {
+            header::check_over_http2(&name, &value).map_err(|error| invalid(py, error, &name))?;
+        }
         if name.eq_ignore_ascii_case(b"Content-Length") {
             let length =
                 header::content_length(&value).map_err(|error| invalid(py, error, &value))?;

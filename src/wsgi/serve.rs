@@ -97,7 +97,10 @@ impl<'py, 'a> Answering<'py, 'a> {
         end: &'a ApplicationEnd,
     ) -> Result<Self, Failure> {
         let make = || {
-            let request = request::new(&residents.request_class.get(py), end.link())?;
+            let protocol = end.job().variables.get(b"SERVER_PROTOCOL");
+            let over_http2 = protocol.is_some_and(|protocol| protocol.starts_with(b"HTTP/2"));
+            let class = residents.request_class.get(py);
+            let request = request::new(&class, end.link(), over_http2)?;
             let start_response = request::start_response(&request)?;
             let input = input::stream(&residents.input_class.get(py), end.link())?;
             let errors = errors::stream(&residents.errors_class.get(py), Some(end.link()))?;

@@ -175,16 +175,6 @@ fn transfer_encoding_from_an_application_is_refused() {
 }
 
 #[test]
-fn other_hop_by_hop_headers_do_no_harm() {
-    let server = serve();
-    let child = server.only_child();
-    for url in ["/hop-connection", "/hop-keep-alive", "/hop-trailer", "/hop-upgrade"] {
-        server.client().send(&Request::get(url)).expect(200, "0123456789");
-        goes_on(&server, child);
-    }
-}
-
-#[test]
 fn an_interim_status_is_refused_as_the_final_one() {
     let server = serve();
     for url in ["/status-100", "/status-101", "/status-103", "/status-199", "/status-000"] {
@@ -223,7 +213,7 @@ fn bodies_of_wrong_types_are_refused() {
 #[test]
 fn a_content_length_that_is_no_number_is_refused() {
     let server = serve();
-    for case in ["none", "word", "negative", "signed", "hex", "huge"] {
+    for case in ["none", "word", "negative", "signed", "hex", "space", "huge"] {
         let url = format!("/length-{case}");
         application_fails(&server, &url, "ValueError", &["Content-Length must be a number"]);
     }

@@ -178,6 +178,38 @@ fn group_names_are_expanded_from_the_request() {
 }
 
 #[test]
+fn an_undefined_variable_in_a_groups_name_is_said_once() {
+    let server = Server::start(
+        Conf::new(
+            "WSGIHandlerScript which ${APPS}/interpreter.wsgi\nSetHandler which\n\
+             WSGIHandlerScript option ${APPS}/interpreter.wsgi application-group=%{ENV:OPTION}\n\
+             WSGIHandlerScript process ${APPS}/interpreter.wsgi process-group=%{ENV:PROCESS}\n\
+             SetEnv DEFINED %{ENV:ELSEWHERE}\n\
+             <Location /directive>\nWSGIApplicationGroup %{ENV:DIRECTIVE}\n</Location>\n\
+             <Location /defined>\nWSGIApplicationGroup %{ENV:DEFINED}\n</Location>\n\
+             <Location /option>\nSetHandler option\n</Location>\n\
+             <Location /process>\nSetHandler process\n</Location>",
+        )
+        .with("env"),
+    );
+    for _ in 0..3 {
+        assert_eq!(server.get("/directive/x").fact("group"), "'%{ENV:DIRECTIVE}'");
+        assert_eq!(server.get("/option/x").fact("group"), "'%{ENV:OPTION}'");
+        assert_eq!(server.get("/process/x").status, 500);
+        assert_eq!(server.get("/defined/x").fact("group"), "'%{ENV:ELSEWHERE}'");
+    }
+    for (literal, variable) in [
+        ("WSGIApplicationGroup %{ENV:DIRECTIVE}:", "'DIRECTIVE'"),
+        ("application-group=%{ENV:OPTION}:", "'OPTION'"),
+        ("process-group=%{ENV:PROCESS}:", "'PROCESS'"),
+    ] {
+        server.log().wait_for(&[":warn]", "MNF0024", literal, variable, "SetEnv", "[client "]);
+    }
+    server.log().wait_for_count(&["MNF0003"], 3);
+    assert_eq!(server.log().lines_with(&["MNF0024"]).len(), 3);
+}
+
+#[test]
 fn a_process_group_is_refused_in_one_line_that_names_it() {
     let server = Server::start(Conf::new(
         "WSGIHandlerScript away ${APPS}/hello.wsgi process-group=elsewhere\n\

@@ -16,6 +16,7 @@ mod disconnect;
 mod environ;
 mod errors;
 mod groups;
+mod hop_by_hop;
 mod htaccess;
 mod input;
 mod life;
