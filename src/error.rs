@@ -68,6 +68,12 @@ codes! {
     ResponseLong = 22,
     /// An application called `os._exit`; the line is written by the bootstrap module.
     ProcessExit = 23,
+    /// The request is for a process group that WSGIRestrictProcess does not name.
+    ProcessRestricted = 24,
+    /// WSGIPassApacheRequest is on, and no application can be given a request record.
+    NoRequestRecord = 25,
+    /// A file became shorter while it was sent.
+    FileShort = 26,
 }
 
 impl Code {

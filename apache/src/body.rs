@@ -81,6 +81,12 @@ impl<'r> Body<'r> {
         // SAFETY: the brigade is ours.
         unsafe { apr_brigade_cleanup(brigade.cast()) };
         self.ended = result.map_err(client_status)?;
+        // Where the body broke HTTP, the filter has ended the response by itself: with an error
+        // page, or without one where the head was sent. What it says then about the body's end
+        // would pass for a whole one.
+        if r.record().eos_sent != 0 {
+            return Err(AP_FILTER_ERROR);
+        }
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 //! base of all its sections, so server config, virtual host, section and .htaccess are one chain
 //! and one merge. Directives about processes live in the record of the main server.
 
+use crate::rules::Rules;
 use crate::{boundary, wsgi_module};
 use httpd_sys::{apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t, server_rec};
 use manifold::{GroupName, Script};
@@ -28,6 +29,8 @@ pub(crate) struct DirectoryConfig {
     pub(crate) pass_authorization: Option<bool>,
     /// WSGIScriptReloading.
     pub(crate) script_reloading: Option<bool>,
+    /// How requests are treated.
+    pub(crate) rules: Rules,
 }
 
 /// Handler scripts by the name of the handler.
@@ -146,6 +149,7 @@ impl DirectoryConfig {
             callable: more_specific.callable.as_ref().or(self.callable.as_ref()).cloned(),
             pass_authorization: more_specific.pass_authorization.or(self.pass_authorization),
             script_reloading: more_specific.script_reloading.or(self.script_reloading),
+            rules: self.rules.merge(&more_specific.rules),
         }
     }
 
@@ -181,6 +185,8 @@ fn merge_tables(
 pub(crate) struct ServerConfig {
     /// WSGIScriptAlias, in the order of the configuration, a virtual host's before the main server's.
     pub(crate) aliases: Vec<Arc<ScriptAlias>>,
+    /// WSGICaseSensitivity.
+    pub(crate) case_sensitivity: Option<bool>,
     /// WSGIRestrictEmbedded.
     pub(crate) restrict_embedded: Option<bool>,
     /// WSGIPythonHome.

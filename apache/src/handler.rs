@@ -4,14 +4,15 @@ use crate::body::Body;
 use crate::config::{DirectoryConfig, GroupRule};
 use crate::request::Request;
 use crate::response::{Responder, Sent};
+use crate::rules::Rules;
 use crate::target::Target;
 use crate::variables::{self, Variables};
-use crate::{boundary, child, log};
+use crate::{boundary, child, log, mapping};
 use httpd_sys::*;
 use manifold::{Code, Conversation, Event, GroupName, Level, Refusal, Reply};
 use std::cell::Cell;
 use std::ffi::c_int;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 /// Content handler hook.
@@ -31,17 +32,21 @@ pub(crate) unsafe extern "C" fn handle(raw: *mut request_rec) -> c_int {
 
 /// Answers a request by a script.
 fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_int {
-    if let Err(status) = check(r) {
+    let rules = &config.rules;
+    if let Err(status) = check(r, rules) {
         return status;
     }
     let options = &target.options;
     let pass_authorization =
         options.pass_authorization.or(config.pass_authorization).unwrap_or(false);
-    let variables = Variables::of(r, pass_authorization);
+    let variables = Variables::of(r, pass_authorization).under(rules);
 
     let process_group = options.process_group.as_ref().or(config.process_group.as_ref());
     let process_group =
         process_group.map_or_else(GroupName::default, |rule| resolve(r, rule, &variables));
+    if !rules.allows_process_group(&process_group) {
+        return refuse(r, &restricted(&process_group, rules));
+    }
     if !process_group.is_main() {
         let refusal = Refusal::new(
             Code::NoProcessGroup,
@@ -61,6 +66,9 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         Ok(runtime) => runtime,
         Err(refusal) => return refuse(r, &refusal),
     };
+    if rules.pass_request == Some(true) {
+        say_that_no_request_is_passed(r);
+    }
     let nesting = Nesting::enter();
     let patience = nesting.inner.then(|| timeout(r));
     let conversation = runtime.dispatch(&application_group, patience, |job| {
@@ -69,13 +77,13 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         job.reload = config.script_reloading.unwrap_or(true);
     });
     match conversation {
-        Ok(conversation) => serve(r, &conversation),
+        Ok(conversation) => serve(r, rules, &conversation),
         Err(refusal) => refuse(r, &refusal),
     }
 }
 
 /// What has to be right before an application sees a request.
-fn check(r: Request<'_>) -> Result<(), c_int> {
+fn check(r: Request<'_>, rules: &Rules) -> Result<(), c_int> {
     let refused = |status: u32, text: &str| {
         log::request(r, Level::Error, &format!("{}: {text}", Code::BodyRefused));
         Err(status as c_int)
@@ -95,10 +103,12 @@ fn check(r: Request<'_>) -> Result<(), c_int> {
         if !coding.eq_ignore_ascii_case(b"chunked") {
             return refused(HTTP_NOT_IMPLEMENTED, "only the transfer coding 'chunked' is known");
         }
-        return refused(
-            HTTP_LENGTH_REQUIRED,
-            "the request body has no Content-Length (it is chunked)",
-        );
+        if rules.chunked_request != Some(true) {
+            return refused(
+                HTTP_LENGTH_REQUIRED,
+                "the request body has no Content-Length (it is chunked), and WSGIChunkedRequest is off",
+            );
+        }
     }
     if let Some(length) = r.header(c"Content-Length") {
         let length = std::str::from_utf8(length).ok().and_then(|digits| digits.parse::<i64>().ok());
@@ -124,7 +134,11 @@ fn resolve(r: Request<'_>, rule: &GroupRule, variables: &Variables<'_>) -> Group
         GroupRule::Server => GroupName::new(&variables::server(r)),
         GroupRule::Host => GroupName::new(&variables::host(r)),
         GroupRule::Resource => {
-            GroupName::new(&[&variables::server(r)[..], b"|", variables.script_name()].concat())
+            let mut path = variables.script_name().to_vec();
+            if !mapping::case_sensitive(r) {
+                path.make_ascii_lowercase();
+            }
+            GroupName::new(&[&variables::server(r)[..], b"|", &path[..]].concat())
         }
         GroupRule::Environment(name) => match variables::environment(r, name) {
             // What a variable says is expanded once more, but not to another variable.
@@ -138,9 +152,9 @@ fn resolve(r: Request<'_>, rule: &GroupRule, variables: &Variables<'_>) -> Group
 }
 
 /// Serves the conversation with the application until it has ended.
-fn serve(r: Request<'_>, conversation: &Conversation) -> c_int {
+fn serve(r: Request<'_>, rules: &Rules, conversation: &Conversation) -> c_int {
     let mut body = Body::new(r);
-    let mut responder = Responder::new(r);
+    let mut responder = Responder::new(r, rules);
     loop {
         match conversation.next() {
             Event::Reply(Reply::Ask { at_least, at_most }) => {
@@ -159,6 +173,33 @@ fn serve(r: Request<'_>, conversation: &Conversation) -> c_int {
             }
         }
     }
+}
+
+fn restricted(process_group: &GroupName, rules: &Rules) -> Refusal {
+    let allowed: Vec<_> = rules
+        .process_groups
+        .iter()
+        .flat_map(|list| list.iter().map(GroupName::to_string))
+        .collect();
+    let detail = format!(
+        "process group '{process_group}' is asked for, and WSGIRestrictProcess allows only: {}",
+        allowed.join(" ")
+    );
+    Refusal::new(Code::ProcessRestricted, detail)
+}
+
+/// Says once in each child why WSGIPassApacheRequest has no effect.
+fn say_that_no_request_is_passed(r: Request<'_>) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let text = format!(
+            "{}: WSGIPassApacheRequest is on, but the environ gets no apache.request_rec: \
+             applications run on threads of their own, and httpd's request record may be used by \
+             the thread that serves the request only",
+            Code::NoRequestRecord
+        );
+        log::request(r, Level::Warning, &text);
+    });
 }
 
 fn refuse(r: Request<'_>, refusal: &Refusal) -> c_int {

@@ -7,10 +7,11 @@
 //! Everything here runs on httpd's threads and calls httpd; nothing calls Python. What needs
 //! Python is handed to the `manifold` library as an owned job.
 //!
-//! - `directives`, `config`: what the configuration says, and how sections merge.
+//! - `directives`, `config`, `rules`: what the configuration says, and how sections merge.
 //! - `child`: a child process from its first to its last moment.
 //! - `mapping`, `target`: which script answers a request.
-//! - `handler`, `variables`, `body`, `response`: one request.
+//! - `handler`, `variables`, `body`, `response`, `files`: one request.
+//! - `proxies`: what a proxy in front says about it.
 //! - `boundary`, `log`, `request`: where C calls us, what we tell the operator, what httpd's
 //!   request record says.
 
@@ -19,11 +20,14 @@ mod boundary;
 mod child;
 mod config;
 mod directives;
+mod files;
 mod handler;
 mod log;
 mod mapping;
+mod proxies;
 mod request;
 mod response;
+mod rules;
 mod target;
 mod variables;
 
