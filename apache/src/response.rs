@@ -47,7 +47,7 @@ impl<'r> Responder<'r> {
             return Sent::Failed(code);
         }
         if let Some(head) = &part.head {
-            if self.error_override && matches!(head.status, 400..600) {
+            if self.error_override && has_error_page(head.status) {
                 set_error_headers(self.r, head);
                 self.replaced = Some(head.status.into());
             } else {
@@ -79,6 +79,9 @@ impl<'r> Responder<'r> {
         let status = self.pass();
         if status != 0 && status != AP_FILTER_ERROR && self.r.connection().aborted == 0 {
             // The client is there, and a filter could not read a file to its end.
+            if self.r.output_filters().any(|filter| self.r.text(filter.name) == b"http_header") {
+                return Sent::Failed(Code::FileShort);
+            }
             self.break_off();
             self.pass();
         }
@@ -162,6 +165,14 @@ impl<'r> Responder<'r> {
         unsafe { apr_brigade_cleanup(self.brigade.cast()) };
         status
     }
+}
+
+/// Whether httpd has a page for a status; those it does not know would become a 500.
+fn has_error_page(status: u16) -> bool {
+    // SAFETY: it looks a number up in a table.
+    let index = |status| unsafe { ap_index_of_response(status) };
+    let unknown = index(HTTP_INTERNAL_SERVER_ERROR as c_int);
+    matches!(status, 400..600) && (status == 500 || index(status.into()) != unknown)
 }
 
 /// Whether a request was made for the page of an error.

@@ -18,7 +18,7 @@ const FUNCTIONS: &str = "ap_hook_(handler|translate_name|child_init|child_stoppi
     |apr_pool_(cleanup_register|cleanup_kill|pre_cleanup_register)|apr_pool_cleanup_null\
     |apr_dynamic_fn_retrieve|apr_strerror|ap_die|ap_get_useragent_host|ap_auth_name\
     |apr_bucket_(alloc|free|heap_make|simple_copy|simple_split|setaside_noop|file_enable_mmap)\
-    |apr_brigade_insert_file|apr_file_open\
+    |apr_brigade_insert_file|apr_file_open|ap_index_of_response\
     |apr_bucket_shared_split|ap_run_handler|ap_discard_request_body|ap_is_initial_req|ap_get_server_revision";
 const TYPES: &str = "module|module_struct|command_rec|cmd_parms|request_rec|server_rec|conn_rec\
     |process_rec|apr_pool_t|apr_table_(t|entry_t)|apr_array_header_t|apr_bucket|apr_bucket_brigade\
