@@ -159,6 +159,9 @@ fn serve(r: Request<'_>, rules: &Rules, conversation: &Conversation) -> c_int {
         match conversation.next() {
             Event::Reply(Reply::Ask { at_least, at_most }) => {
                 conversation.answer(body.read(at_least, at_most));
+                if body.is_answered() {
+                    responder.drop_the_rest();
+                }
             }
             Event::Reply(Reply::Log(entry)) => log::request(r, entry.level, &entry.text),
             Event::Reply(Reply::Response(part)) => match responder.send(part) {

@@ -14,7 +14,8 @@ pub(crate) struct Responder<'r> {
     head_sent: bool,
     sendfile: bool,
     error_override: bool,
-    /// The status of an error whose page httpd makes, in place of what the application sends.
+    /// What the hook returns in the end, where httpd answers in place of the application: the
+    /// status of an error whose page it makes, or that it has answered already.
     replaced: Option<c_int>,
 }
 
@@ -55,7 +56,7 @@ impl<'r> Responder<'r> {
                 self.head_sent = true;
             }
         }
-        if let Some(status) = self.dropping() {
+        if let Some(status) = self.replaced {
             return if part.end.is_some() { Sent::Ended(status) } else { Sent::More };
         }
         self.prepare();
@@ -77,8 +78,8 @@ impl<'r> Responder<'r> {
             Some(_) => self.break_off(),
         }
         let status = self.pass();
-        if status != 0 && status != AP_FILTER_ERROR && self.r.connection().aborted == 0 {
-            // The client is there, and a filter could not read a file to its end.
+        if self.is_failure(status) {
+            // The client is there, and a filter has failed: on a file that became shorter, say.
             if self.r.output_filters().any(|filter| self.r.text(filter.name) == b"http_header") {
                 return Sent::Failed(Code::FileShort);
             }
@@ -98,7 +99,7 @@ impl<'r> Responder<'r> {
     /// The application was lost. What the hook returns, where a part of the response is already
     /// on its way; otherwise an error page is still possible.
     pub(crate) fn fail(&mut self) -> Option<c_int> {
-        if let Some(status) = self.dropping() {
+        if let Some(status) = self.replaced {
             return Some(status);
         }
         if !self.head_sent {
@@ -110,12 +111,10 @@ impl<'r> Responder<'r> {
         Some(OK as c_int)
     }
 
-    /// What the hook returns in the end, where nothing of the application is sent any more.
-    fn dropping(&self) -> Option<c_int> {
-        // Ended by httpd itself, since the request body broke HTTP: what came now would be taken
-        // for another response.
-        let ended = self.r.record().eos_sent != 0;
-        if ended { Some(AP_FILTER_ERROR) } else { self.replaced }
+    /// httpd has ended the response by itself, since the request body broke HTTP. What the
+    /// application sends from now on would be taken for another response.
+    pub(crate) fn drop_the_rest(&mut self) {
+        self.replaced = Some(AP_FILTER_ERROR);
     }
 
     fn prepare(&mut self) {
@@ -155,6 +154,12 @@ impl<'r> Responder<'r> {
         self.append_end();
         r.update(|record| record.no_cache = 1);
         r.close_connection();
+    }
+
+    /// Whether the output filters have failed although the client has not gone.
+    fn is_failure(&self, status: apr_status_t) -> bool {
+        let harmless = [0, AP_FILTER_ERROR, libc::ECONNABORTED, libc::ECONNRESET, libc::EPIPE];
+        !harmless.contains(&status) && self.r.connection().aborted == 0
     }
 
     /// Passes the brigade on and empties it.
