@@ -70,6 +70,12 @@ codes! {
     ProcessExit = 23,
     /// `%{ENV:name}` is to name a group, and nothing defines the variable.
     UndefinedVariable = 24,
+    /// The request is for a process group that WSGIRestrictProcess does not name.
+    ProcessRestricted = 25,
+    /// WSGIPassApacheRequest is on, and no application can be given a request record.
+    NoRequestRecord = 26,
+    /// A file became shorter while it was sent.
+    FileShort = 27,
 }
 
 impl Code {

@@ -71,15 +71,20 @@ impl Script {
     /// Either text holds a NUL byte.
     pub fn new(path: &[u8], callable: &[u8]) -> Result<Self, std::ffi::NulError> {
         CString::new(path)?;
-        let mut module = String::from("_mod_wsgi_");
-        for byte in Md5::digest(path) {
-            write!(module, "{byte:02x}").expect("a String takes all that is written");
-        }
         Ok(Self {
             path: PathBuf::from(OsStr::from_bytes(path)),
             callable: CString::new(callable)?,
-            module: CString::new(module)?,
+            module: module_name(path),
         })
+    }
+
+    /// The same script where paths that differ in case only are one module.
+    pub fn case_insensitive(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            callable: self.callable.clone(),
+            module: module_name(&self.path_bytes().to_ascii_lowercase()),
+        }
     }
 
     /// Where the file is.
@@ -104,9 +109,27 @@ impl Script {
     }
 }
 
+fn module_name(path: &[u8]) -> CString {
+    let mut module = String::from("_mod_wsgi_");
+    for byte in Md5::digest(path) {
+        write!(module, "{byte:02x}").expect("a String takes all that is written");
+    }
+    CString::new(module).expect("digits hold no NUL")
+}
+
 #[cfg(test)]
 mod tests {
     use super::Script;
+
+    #[test]
+    fn without_case_paths_that_differ_in_it_are_one_module() {
+        let script = |path: &[u8]| Script::new(path, b"application").unwrap();
+        let (lower, upper) = (script(b"/srv/app.wsgi"), script(b"/srv/App.wsgi"));
+        assert_ne!(lower.module(), upper.module());
+        let folded = upper.case_insensitive();
+        assert_eq!(folded.module(), lower.module());
+        assert_eq!(folded.path(), upper.path());
+    }
 
     #[test]
     fn a_module_is_named_after_the_md5_of_its_path() {

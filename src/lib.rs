@@ -49,7 +49,7 @@ pub use exchange::Answer;
 pub use fields::Fields;
 pub use group::{GroupName, Limits};
 pub use job::{Job, Script, Task};
-pub use reply::{Head, Level, LogEntry, Outcome, Part, Reply};
+pub use reply::{FilePart, Head, Level, LogEntry, Outcome, Part, Reply};
 pub use runtime::{Left, Runtime};
 pub use settings::{Gil, Settings};
 pub use spawn::spawn;

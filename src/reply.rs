@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::{Code, Fields};
+use std::fs::File;
 
 /// One message of the conversation about a request, from its application.
 #[derive(Debug)]
@@ -28,8 +29,22 @@ pub struct Part {
     /// Bytes of the body. Unless the response ends here they are to be sent on at once (PEP 3333:
     /// a block may not be delayed).
     pub body: Vec<u8>,
+    /// A part of a file that follows those bytes.
+    pub file: Option<FilePart>,
     /// How it ended; in the last part only.
     pub end: Option<Outcome>,
+}
+
+/// Bytes of a file, which are read when they can be sent. The descriptor shares its position with
+/// the application's, so it is to be read at places only (`pread`), never from where it stands.
+#[derive(Debug)]
+pub struct FilePart {
+    /// A regular file.
+    pub file: File,
+    /// Where the part begins.
+    pub start: u64,
+    /// How long it is; the file may be shorter by the time it is read.
+    pub length: u64,
 }
 
 /// Status and headers of a response, as the application gave them, checked (see [`crate::header`]).

@@ -24,6 +24,11 @@ impl<'r> Body<'r> {
         self.refusal
     }
 
+    /// Whether httpd has answered the request, since its body broke HTTP.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.refusal == Some(AP_FILTER_ERROR)
+    }
+
     /// Reads from the client until there are `at_least` bytes or the body ends. The first read has
     /// httpd send `100 Continue` to a client that waits for it; a read of nothing does only that.
     pub(crate) fn read(&mut self, at_least: usize, at_most: usize) -> Answer {
@@ -70,6 +75,7 @@ impl<'r> Body<'r> {
         }
         let wanted = i64::try_from(at_most - bytes.len()).unwrap_or(i64::MAX);
         let (filters, brigade) = (r.record().input_filters, self.brigade);
+        let ended_before = r.record().eos_sent != 0;
         // SAFETY: the request's filters and our empty brigade are live.
         let status =
             unsafe { ap_get_brigade(filters, brigade, AP_MODE_READBYTES, APR_BLOCK_READ, wanted) };
@@ -81,6 +87,12 @@ impl<'r> Body<'r> {
         // SAFETY: the brigade is ours.
         unsafe { apr_brigade_cleanup(brigade.cast()) };
         self.ended = result.map_err(client_status)?;
+        // Where the body broke HTTP, the filter has ended the response by itself: with an error
+        // page, or without one where the head was sent. What it says then about the body's end
+        // would pass for a whole one.
+        if !ended_before && r.record().eos_sent != 0 {
+            return Err(AP_FILTER_ERROR);
+        }
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 //! and one merge. Directives about processes live in the record of the main server.
 
 use crate::pattern::Pattern;
+use crate::rules::Rules;
 use crate::{boundary, wsgi_module};
 use httpd_sys::{apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t, server_rec};
 use manifold::{GroupName, Script};
@@ -29,6 +30,8 @@ pub(crate) struct DirectoryConfig {
     pub(crate) pass_authorization: Option<bool>,
     /// WSGIScriptReloading.
     pub(crate) script_reloading: Option<bool>,
+    /// How requests are treated.
+    pub(crate) rules: Rules,
 }
 
 /// Handler scripts by the name of the handler.
@@ -166,6 +169,7 @@ impl DirectoryConfig {
             callable: more_specific.callable.as_ref().or(self.callable.as_ref()).cloned(),
             pass_authorization: more_specific.pass_authorization.or(self.pass_authorization),
             script_reloading: more_specific.script_reloading.or(self.script_reloading),
+            rules: self.rules.merge(&more_specific.rules),
         }
     }
 
@@ -204,6 +208,8 @@ pub(crate) struct ServerConfig {
     pub(crate) aliases: Vec<Arc<ScriptAlias>>,
     /// What is loaded when a child starts; of this server only.
     pub(crate) preloads: Vec<Arc<Preload>>,
+    /// WSGICaseSensitivity.
+    pub(crate) case_sensitivity: Option<bool>,
     /// WSGIRestrictEmbedded.
     pub(crate) restrict_embedded: Option<bool>,
     /// WSGIPythonHome.
@@ -354,7 +360,7 @@ mod tests {
     fn section() -> impl Strategy<Value = DirectoryConfig> {
         let handlers = prop::collection::vec(("[a-c]", handler()), 0..4);
         let callable = option::of(value().prop_map(|value| CallableRule::parse(&value)));
-        let flags = any::<(Option<bool>, Option<bool>)>();
+        let flags = any::<[Option<bool>; 4]>();
         (handlers, option::of(rule()), option::of(rule()), callable, flags).prop_map(
             |(handlers, process_group, application_group, callable, flags)| {
                 let mut section = DirectoryConfig {
@@ -362,8 +368,13 @@ mod tests {
                     process_group,
                     application_group,
                     callable,
-                    pass_authorization: flags.0,
-                    script_reloading: flags.1,
+                    pass_authorization: flags[0],
+                    script_reloading: flags[1],
+                    rules: Rules {
+                        chunked_request: flags[2],
+                        error_override: flags[3],
+                        ..Rules::default()
+                    },
                 };
                 for (name, handler) in handlers {
                     section.add_handler(name.into_bytes(), handler);

@@ -4,14 +4,15 @@ use crate::body::Body;
 use crate::config::DirectoryConfig;
 use crate::request::Request;
 use crate::response::{Responder, Sent};
+use crate::rules::Rules;
 use crate::target::Target;
 use crate::variables::Variables;
 use crate::{boundary, child, log, naming};
 use httpd_sys::*;
-use manifold::{Code, Conversation, Event, Level, Refusal, Reply};
+use manifold::{Code, Conversation, Event, GroupName, Level, Refusal, Reply};
 use std::cell::Cell;
 use std::ffi::c_int;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 /// Content handler hook.
@@ -31,15 +32,19 @@ pub(crate) unsafe extern "C" fn handle(raw: *mut request_rec) -> c_int {
 
 /// Answers a request by a script.
 fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_int {
-    if let Err(status) = check(r) {
+    let rules = &config.rules;
+    if let Err(status) = check(r, rules) {
         return status;
     }
     let options = &target.options;
     let pass_authorization =
         options.pass_authorization.or(config.pass_authorization).unwrap_or(false);
-    let variables = Variables::of(r, pass_authorization);
+    let variables = Variables::of(r, pass_authorization).under(rules);
 
     let process_group = naming::process_group(r, options, config, &variables);
+    if !rules.allows_process_group(&process_group) {
+        return refuse(r, &restricted(&process_group, rules));
+    }
     if !process_group.is_main() {
         let refusal = Refusal::new(
             Code::NoProcessGroup,
@@ -56,6 +61,9 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         Ok(runtime) => runtime,
         Err(refusal) => return refuse(r, &refusal),
     };
+    if rules.pass_request == Some(true) {
+        say_that_no_request_is_passed(r);
+    }
     let nesting = Nesting::enter();
     let patience = nesting.inner.then(|| timeout(r));
     let conversation = runtime.dispatch(&application_group, patience, |job| {
@@ -64,13 +72,13 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         job.reload = config.script_reloading.unwrap_or(true);
     });
     match conversation {
-        Ok(conversation) => serve(r, &conversation),
+        Ok(conversation) => serve(r, rules, &conversation),
         Err(refusal) => refuse(r, &refusal),
     }
 }
 
 /// What has to be right before an application sees a request.
-fn check(r: Request<'_>) -> Result<(), c_int> {
+fn check(r: Request<'_>, rules: &Rules) -> Result<(), c_int> {
     let refused = |status: u32, text: &str| {
         log::request(r, Level::Error, &format!("{}: {text}", Code::BodyRefused));
         Err(status as c_int)
@@ -90,10 +98,12 @@ fn check(r: Request<'_>) -> Result<(), c_int> {
         if !coding.eq_ignore_ascii_case(b"chunked") {
             return refused(HTTP_NOT_IMPLEMENTED, "only the transfer coding 'chunked' is known");
         }
-        return refused(
-            HTTP_LENGTH_REQUIRED,
-            "the request body has no Content-Length (it is chunked)",
-        );
+        if rules.chunked_request != Some(true) {
+            return refused(
+                HTTP_LENGTH_REQUIRED,
+                "the request body has no Content-Length (it is chunked), and WSGIChunkedRequest is off",
+            );
+        }
     }
     if let Some(length) = r.header(c"Content-Length") {
         let length = std::str::from_utf8(length).ok().and_then(|digits| digits.parse::<i64>().ok());
@@ -113,13 +123,16 @@ fn check(r: Request<'_>) -> Result<(), c_int> {
 }
 
 /// Serves the conversation with the application until it has ended.
-fn serve(r: Request<'_>, conversation: &Conversation) -> c_int {
+fn serve(r: Request<'_>, rules: &Rules, conversation: &Conversation) -> c_int {
     let mut body = Body::new(r);
-    let mut responder = Responder::new(r);
+    let mut responder = Responder::new(r, rules);
     loop {
         match conversation.next() {
             Event::Reply(Reply::Ask { at_least, at_most }) => {
                 conversation.answer(body.read(at_least, at_most));
+                if body.is_answered() {
+                    responder.drop_the_rest();
+                }
             }
             Event::Reply(Reply::Log(entry)) => log::request(r, entry.level, &entry.text),
             Event::Reply(Reply::Response(part)) => match responder.send(part) {
@@ -134,6 +147,33 @@ fn serve(r: Request<'_>, conversation: &Conversation) -> c_int {
             }
         }
     }
+}
+
+fn restricted(process_group: &GroupName, rules: &Rules) -> Refusal {
+    let allowed: Vec<_> = rules
+        .process_groups
+        .iter()
+        .flat_map(|list| list.iter().map(GroupName::to_string))
+        .collect();
+    let detail = format!(
+        "process group '{process_group}' is asked for, and WSGIRestrictProcess allows only: {}",
+        allowed.join(" ")
+    );
+    Refusal::new(Code::ProcessRestricted, detail)
+}
+
+/// Says once in each child why WSGIPassApacheRequest has no effect.
+fn say_that_no_request_is_passed(r: Request<'_>) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let text = format!(
+            "{}: WSGIPassApacheRequest is on, but the environ gets no apache.request_rec: \
+             applications run on threads of their own, and httpd's request record may be used by \
+             the thread that serves the request only",
+            Code::NoRequestRecord
+        );
+        log::request(r, Level::Warning, &text);
+    });
 }
 
 fn refuse(r: Request<'_>, refusal: &Refusal) -> c_int {

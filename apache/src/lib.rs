@@ -7,11 +7,12 @@
 //! Everything here runs on httpd's threads and calls httpd; nothing calls Python. What needs
 //! Python is handed to the `manifold` library as an owned job.
 //!
-//! - `directives`, `config`: what the configuration says, and how sections merge.
+//! - `directives`, `config`, `rules`: what the configuration says, and how sections merge.
 //! - `child`: a child process from its first to its last moment.
-//! - `mapping`, `target`, `pattern`: which script answers a request.
+//! - `mapping`, `target`, `pattern`: which script answers a request; `naming`: in which group.
 //! - `preload`: what is loaded before the first.
-//! - `handler`, `variables`, `body`, `response`: one request.
+//! - `handler`, `variables`, `body`, `response`, `files`: one request.
+//! - `proxies`: what a proxy in front says about it.
 //! - `boundary`, `log`, `request`: where C calls us, what we tell the operator, what httpd's
 //!   request record says.
 
@@ -20,14 +21,17 @@ mod boundary;
 mod child;
 mod config;
 mod directives;
+mod files;
 mod handler;
 mod log;
 mod mapping;
 mod naming;
 mod pattern;
 mod preload;
+mod proxies;
 mod request;
 mod response;
+mod rules;
 mod target;
 mod variables;
 

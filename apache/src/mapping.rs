@@ -56,9 +56,17 @@ pub(crate) fn alias_of<'r>(r: Request<'r>) -> Option<&'r ScriptAlias> {
 
 /// The script aliases of the server that a request is for.
 fn aliases(r: Request<'_>) -> &[Arc<ScriptAlias>] {
+    &server_config(r).aliases
+}
+
+/// Whether paths that differ in case only are different scripts (WSGICaseSensitivity).
+pub(crate) fn case_sensitive(r: Request<'_>) -> bool {
+    server_config(r).case_sensitivity.unwrap_or(true)
+}
+
+fn server_config(r: Request<'_>) -> &ServerConfig {
     // SAFETY: the record is of this type, and nobody changes it once requests are served.
-    let config = unsafe { &*r.server_configuration().cast::<ServerConfig>() };
-    &config.aliases
+    unsafe { &*r.server_configuration().cast::<ServerConfig>() }
 }
 
 /// The file name of a URL path under an alias, or `None` where it does not begin like that.

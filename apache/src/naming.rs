@@ -1,9 +1,9 @@
 //! The names of the groups that a request is for.
 
 use crate::config::{DirectoryConfig, GroupRule, Options};
-use crate::log;
 use crate::request::Request;
 use crate::variables::{self, Variables};
+use crate::{log, mapping};
 use manifold::{Code, GroupName, Level};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -48,7 +48,11 @@ fn resolve(
         GroupRule::Server => GroupName::new(&variables::server(r)),
         GroupRule::Host => GroupName::new(&variables::host(r)),
         GroupRule::Resource => {
-            GroupName::new(&[&variables::server(r)[..], b"|", variables.script_name()].concat())
+            let mut path = variables.script_name().to_vec();
+            if !mapping::case_sensitive(r) {
+                path.make_ascii_lowercase();
+            }
+            GroupName::new(&[&variables::server(r)[..], b"|", &path[..]].concat())
         }
         GroupRule::Environment(name) => match variables::environment(r, name) {
             // What a variable says is expanded once more, but not to another variable.

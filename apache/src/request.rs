@@ -95,6 +95,26 @@ impl<'r> Request<'r> {
         (!value.is_null()).then(|| self.text(value))
     }
 
+    /// The output filters that the response will pass, the nearest first.
+    pub(crate) fn output_filters(self) -> impl Iterator<Item = &'r ap_filter_rec_t> {
+        let mut next = self.record().output_filters;
+        std::iter::from_fn(move || {
+            if next.is_null() {
+                return None;
+            }
+            // SAFETY: a request's filters, and what they are made from, live as long as it does.
+            let filter = unsafe { &*next };
+            next = filter.next;
+            // SAFETY: see above.
+            Some(unsafe { &*filter.frec })
+        })
+    }
+
+    /// Whether a filter will look at the content of the response, or change it.
+    pub(crate) fn has_content_filter(self) -> bool {
+        self.output_filters().any(|filter| filter.ftype < AP_FTYPE_PROTOCOL)
+    }
+
     /// Copies text into the request's pool.
     pub(crate) fn copy(self, text: &[u8]) -> *mut c_char {
         // SAFETY: the pool lives as long as the request; the slice is read for its length.

@@ -1,6 +1,8 @@
 //! The response, written out part by part through httpd's output filters.
 
+use crate::files;
 use crate::request::Request;
+use crate::rules::Rules;
 use httpd_sys::*;
 use manifold::{Code, Head, Outcome, Part};
 use std::ffi::c_int;
@@ -10,6 +12,11 @@ pub(crate) struct Responder<'r> {
     r: Request<'r>,
     brigade: *mut apr_bucket_brigade,
     head_sent: bool,
+    sendfile: bool,
+    error_override: bool,
+    /// What the hook returns in the end, where httpd answers in place of the application: the
+    /// status of an error whose page it makes, or that it has answered already.
+    replaced: Option<c_int>,
 }
 
 /// What became of a part.
@@ -23,8 +30,16 @@ pub(crate) enum Sent {
 }
 
 impl<'r> Responder<'r> {
-    pub(crate) fn new(r: Request<'r>) -> Self {
-        Self { r, brigade: std::ptr::null_mut(), head_sent: false }
+    pub(crate) fn new(r: Request<'r>, rules: &Rules) -> Self {
+        Self {
+            r,
+            brigade: std::ptr::null_mut(),
+            head_sent: false,
+            sendfile: rules.sendfile.unwrap_or(false),
+            // What answers as an ErrorDocument is httpd's error page already.
+            error_override: rules.error_override.unwrap_or(false) && !is_error_document(r),
+            replaced: None,
+        }
     }
 
     /// Sends a part. It waits for a slow client as httpd does for every handler.
@@ -33,8 +48,16 @@ impl<'r> Responder<'r> {
             return Sent::Failed(code);
         }
         if let Some(head) = &part.head {
-            set_head(self.r, head);
-            self.head_sent = true;
+            if self.error_override && has_error_page(head.status) {
+                set_error_headers(self.r, head);
+                self.replaced = Some(head.status.into());
+            } else {
+                set_head(self.r, head);
+                self.head_sent = true;
+            }
+        }
+        if let Some(status) = self.replaced {
+            return if part.end.is_some() { Sent::Ended(status) } else { Sent::More };
         }
         self.prepare();
         if !part.body.is_empty() {
@@ -45,12 +68,24 @@ impl<'r> Responder<'r> {
                 apr_bucket_transient_create(part.body.as_ptr().cast(), part.body.len(), allocator)
             });
         }
+        if let Some(file) = part.file {
+            // SAFETY: the brigade is live, and the request's.
+            unsafe { files::append(self.r, self.brigade, file, self.sendfile) };
+        }
         match part.end {
             None => self.append_flush(),
             Some(Outcome::Complete) => self.append_end(),
             Some(_) => self.break_off(),
         }
         let status = self.pass();
+        if self.is_failure(status) {
+            // The client is there, and a filter has failed: on a file that became shorter, say.
+            if self.r.output_filters().any(|filter| self.r.text(filter.name) == b"http_header") {
+                return Sent::Failed(Code::FileShort);
+            }
+            self.break_off();
+            self.pass();
+        }
         if part.end.is_some() {
             Sent::Ended(OK as c_int)
         } else if status != 0 {
@@ -64,6 +99,9 @@ impl<'r> Responder<'r> {
     /// The application was lost. What the hook returns, where a part of the response is already
     /// on its way; otherwise an error page is still possible.
     pub(crate) fn fail(&mut self) -> Option<c_int> {
+        if let Some(status) = self.replaced {
+            return Some(status);
+        }
         if !self.head_sent {
             return None;
         }
@@ -71,6 +109,12 @@ impl<'r> Responder<'r> {
         self.break_off();
         self.pass();
         Some(OK as c_int)
+    }
+
+    /// httpd has ended the response by itself, since the request body broke HTTP. What the
+    /// application sends from now on would be taken for another response.
+    pub(crate) fn drop_the_rest(&mut self) {
+        self.replaced = Some(AP_FILTER_ERROR);
     }
 
     fn prepare(&mut self) {
@@ -112,6 +156,12 @@ impl<'r> Responder<'r> {
         r.close_connection();
     }
 
+    /// Whether the output filters have failed although the client has not gone.
+    fn is_failure(&self, status: apr_status_t) -> bool {
+        let harmless = [0, AP_FILTER_ERROR, libc::ECONNABORTED, libc::ECONNRESET, libc::EPIPE];
+        !harmless.contains(&status) && self.r.connection().aborted == 0
+    }
+
     /// Passes the brigade on and empties it.
     fn pass(&self) -> apr_status_t {
         // SAFETY: the request's filters and our brigade are live.
@@ -119,6 +169,56 @@ impl<'r> Responder<'r> {
         // SAFETY: the brigade is ours.
         unsafe { apr_brigade_cleanup(self.brigade.cast()) };
         status
+    }
+}
+
+/// Whether httpd has a page for a status; those it does not know would become a 500.
+fn has_error_page(status: u16) -> bool {
+    // SAFETY: it looks a number up in a table.
+    let index = |status| unsafe { ap_index_of_response(status) };
+    let unknown = index(HTTP_INTERNAL_SERVER_ERROR as c_int);
+    matches!(status, 400..600) && (status == 500 || index(status.into()) != unknown)
+}
+
+/// Whether a request was made for the page of an error.
+fn is_error_document(r: Request<'_>) -> bool {
+    let mut previous = r.record().prev;
+    while !previous.is_null() {
+        // SAFETY: the requests that led to this one live at least as long as it does.
+        let record = unsafe { &*previous };
+        if record.status >= HTTP_BAD_REQUEST as c_int {
+            return true;
+        }
+        previous = record.prev;
+    }
+    false
+}
+
+/// Headers that are about the body that comes with them.
+const ABOUT_THE_BODY: [&str; 11] = [
+    "accept-ranges",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-location",
+    "content-md5",
+    "content-range",
+    "content-type",
+    "etag",
+    "last-modified",
+];
+
+/// Has httpd's error page carry what an application says about the error: how to authenticate, when
+/// to try again, cookies.
+fn set_error_headers(r: Request<'_>, head: &Head) {
+    for (name, value) in head.headers.iter() {
+        if ABOUT_THE_BODY.iter().any(|about| about.as_bytes().eq_ignore_ascii_case(name)) {
+            continue;
+        }
+        let (key, value) = (r.copy(name), r.copy(value));
+        // SAFETY: the request's table and the copies live as long as its pool.
+        unsafe { apr_table_addn(r.record().err_headers_out, key, value) };
     }
 }
 

@@ -29,7 +29,11 @@ impl<'c> Target<'c> {
         match r.text(r.record().handler) {
             b"wsgi-script" | b"application/x-httpd-wsgi" => script_file(r, config).map(Some),
             name => Ok(config.handler(name).map(|handler| Self {
-                script: Arc::clone(&handler.script),
+                script: if mapping::case_sensitive(r) {
+                    Arc::clone(&handler.script)
+                } else {
+                    Arc::new(handler.script.case_insensitive())
+                },
                 handler_script: Some(&handler.script),
                 options: Cow::Borrowed(&handler.options),
             })),
@@ -67,7 +71,11 @@ fn script_file<'c>(r: Request<'c>, config: &'c DirectoryConfig) -> Result<Target
         (None, None) => Cow::Borrowed(DEFAULT_CALLABLE),
     };
     match Script::new(path, &callable) {
-        Ok(script) => Ok(Target { script: Arc::new(script), handler_script: None, options }),
+        Ok(script) => {
+            let script =
+                if mapping::case_sensitive(r) { script } else { script.case_insensitive() };
+            Ok(Target { script: Arc::new(script), handler_script: None, options })
+        }
         Err(_) => refused(HTTP_NOT_FOUND, "has a NUL byte in its name"),
     }
 }

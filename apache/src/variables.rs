@@ -1,6 +1,8 @@
 //! The CGI variables of a request, as an application is to see them.
 
+use crate::proxies::Rewrite;
 use crate::request::{Request, entries};
+use crate::rules::{MapHead, Rules};
 use httpd_sys::*;
 use manifold::{Job, Script};
 use std::borrow::Cow;
@@ -29,6 +31,8 @@ pub(crate) struct Variables<'r> {
     script_name: Cow<'r, [u8]>,
     path_info: Cow<'r, [u8]>,
     pass_authorization: bool,
+    head_as_get: bool,
+    rewrite: Rewrite,
 }
 
 impl<'r> Variables<'r> {
@@ -60,10 +64,29 @@ impl<'r> Variables<'r> {
             script_name: squeeze(script_name),
             path_info: squeeze(path_info_text),
             pass_authorization,
+            head_as_get: false,
+            rewrite: Rewrite::default(),
         }
     }
 
-    /// SCRIPT_NAME.
+    /// The same as directives want an application to see them: what a proxy in front has said, and
+    /// HEAD as GET. Groups are named by what they were before, so that no client chooses one.
+    pub(crate) fn under(mut self, rules: &Rules) -> Self {
+        let (r, record) = (self.r, self.r.record());
+        self.head_as_get = record.header_only != 0
+            && match rules.map_head.unwrap_or(MapHead::Auto) {
+                MapHead::On => true,
+                MapHead::Off => false,
+                MapHead::Auto => r.has_content_filter(),
+            };
+        if let Some(trust) = rules.trust() {
+            let value = |name: &str| r.lookup(record.subprocess_env, &CString::new(name).ok()?);
+            self.rewrite = trust.rewrite(value("REMOTE_ADDR").unwrap_or_default(), value);
+        }
+        self
+    }
+
+    /// SCRIPT_NAME, as httpd says it.
     pub(crate) fn script_name(&self) -> &[u8] {
         &self.script_name
     }
@@ -78,15 +101,25 @@ impl<'r> Variables<'r> {
             if name == b"HTTPS" {
                 https |= value == b"1" || value.eq_ignore_ascii_case(b"on");
             }
-            if !WITHHELD.contains(&name) && !matches!(name, b"SCRIPT_NAME" | b"PATH_INFO") {
-                job.variables.push(name, value);
+            if WITHHELD.contains(&name)
+                || matches!(name, b"SCRIPT_NAME" | b"PATH_INFO")
+                || self.rewrite.touches(name)
+            {
+                continue;
             }
+            let seen_as_get = self.head_as_get && name == b"REQUEST_METHOD" && value == b"HEAD";
+            job.variables.push(name, if seen_as_get { b"GET" } else { value });
         }
-        job.https = https;
+        job.https = self.rewrite.https.unwrap_or(https);
         job.received = record.request_time;
         let variables = &mut job.variables;
         let mut set = |name: &[u8], value: &[u8]| variables.push(name, value);
-        set(b"SCRIPT_NAME", &self.script_name);
+        if !self.rewrite.touches(b"SCRIPT_NAME") {
+            set(b"SCRIPT_NAME", &self.script_name);
+        }
+        for (name, value) in &self.rewrite.set {
+            set(name.as_bytes(), value);
+        }
         set(b"PATH_INFO", &self.path_info);
         set(b"mod_wsgi.script_name", &self.script_name);
         set(b"mod_wsgi.path_info", &self.path_info);

@@ -2,6 +2,7 @@
 
 import atexit
 import importlib.util
+import io
 import os
 import site
 import sys
@@ -37,6 +38,41 @@ class FileWrapper:
                 close()
             except Exception:
                 pass
+
+
+def sendable_file(wrapper):
+    """Finds the file that a FileWrapper stands for.
+
+    Returns its descriptor and the position to send from, or None where the wrapper has to be
+    iterated, because what read() returns is not, or not surely, what the descriptor holds.
+    """
+    kind = type(wrapper)
+    if kind.__iter__ is not FileWrapper.__iter__ or kind.__next__ is not FileWrapper.__next__:
+        return None
+    try:
+        filelike = wrapper.filelike
+        # What tempfile and Django put around a file has it as an attribute.
+        inner = filelike
+        for _ in range(4):
+            if isinstance(inner, io.IOBase) or not hasattr(inner, "file"):
+                break
+            inner = inner.file
+        if isinstance(inner, io.IOBase) and not _is_plain(inner):
+            return None
+        if isinstance(inner, io.BufferedRandom):
+            inner.flush()  # what was written and is still in Python's buffer
+        descriptor, position = filelike.fileno(), filelike.tell()
+        return (descriptor, position) if isinstance(filelike.read(0), bytes) else None
+    except Exception:
+        return None
+
+
+def _is_plain(filelike):
+    """Whether an io object's bytes are the descriptor's: gzip.open(), say, has a descriptor too."""
+    if isinstance(filelike, (io.BufferedReader, io.BufferedRandom)):
+        plain = type(filelike).read in (io.BufferedReader.read, io.BufferedRandom.read)
+        return plain and type(filelike.raw) is io.FileIO
+    return isinstance(filelike, io.FileIO) and type(filelike).read is io.FileIO.read
 
 
 class RequestTimeout(BaseException):

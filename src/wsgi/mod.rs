@@ -7,10 +7,12 @@
 //! - [`request`]: `start_response` and `write`.
 //! - [`input`]: the request body, `wsgi.input`.
 //! - [`errors`]: the streams `wsgi.errors`, `sys.stderr` and `sys.stdout`.
+//! - [`file`]: the file behind a `wsgi.file_wrapper`.
 //! - [`serve`]: calling the application and sending what it returns.
 
 mod environ;
 mod errors;
+mod file;
 mod input;
 mod request;
 mod residents;

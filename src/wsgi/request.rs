@@ -117,6 +117,22 @@ impl Request {
         usize::try_from(allowed).expect("it is no more than a length")
     }
 
+    /// How much of a file of `length` bytes is to be sent: to its end, or as many as Content-Length
+    /// says. Where the head has none, it gets that of the file.
+    pub(super) fn allow_file(&self, head: &mut Head, length: u64) -> u64 {
+        if matches!(head.status, 204 | 304) {
+            return 0;
+        }
+        let Some(allowance) = self.allowance.get() else {
+            head.headers.push(b"Content-Length", length.to_string().as_bytes());
+            head.content_length = Some(length);
+            return length;
+        };
+        let allowed = allowance.min(length);
+        self.allowance.set(Some(allowance - allowed));
+        allowed
+    }
+
     /// How many bytes Content-Length still promises.
     pub(super) fn missing(&self) -> u64 {
         self.allowance.get().unwrap_or(0)
@@ -140,7 +156,7 @@ impl Request {
         let mut pieces = block.chunks(PIECE);
         loop {
             let body = pieces.next().unwrap_or_default().to_vec();
-            let part = Part { head: head.take(), body, end: None };
+            let part = Part { head: head.take(), body, ..Part::default() };
             py.detached(|| link.respond(part)).map_err(|_| SendError::Gone)?;
             if pieces.len() == 0 {
                 return Ok(());

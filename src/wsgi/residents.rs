@@ -24,6 +24,9 @@ pub(crate) struct Residents {
     pub(super) request_class: Kept,
     pub(super) input_class: Kept,
     pub(super) errors_class: Kept,
+    /// `wsgi.file_wrapper`, and what finds the file of one.
+    pub(super) file_wrapper: Kept,
+    pub(super) sendable_file: Kept,
     /// What every environ of this interpreter has in common.
     pub(super) base_environ: Kept,
     pub(super) scripts: Scripts,
@@ -112,6 +115,8 @@ impl Residents {
             request_class: Kept::new(request::class(py)?),
             input_class: Kept::new(input::class(py)?),
             errors_class: Kept::new(errors_class),
+            file_wrapper: Kept::new(bootstrap.attribute(c"FileWrapper")?),
+            sendable_file: Kept::new(bootstrap.attribute(c"sendable_file")?),
             base_environ: Kept::new(base),
             scripts: Scripts::default(),
             keys: Guarded(RefCell::default()),
@@ -157,6 +162,9 @@ impl Residents {
     pub(crate) fn release(self, py: Attached<'_>) {
         let ExitFunctions { join_threads, run_exit_callbacks } = self.exit;
         for kept in [join_threads, run_exit_callbacks] {
+            drop(kept.release(py));
+        }
+        for kept in [self.file_wrapper, self.sendable_file] {
             drop(kept.release(py));
         }
         for kept in [self.request_class, self.input_class, self.errors_class, self.base_environ] {

@@ -1,12 +1,12 @@
 //! Calling the application and sending what it returns.
 
 use super::request::{Request, SendError};
-use super::{Residents, environ, errors, input, request, script};
+use super::{Residents, environ, errors, file, input, request, script};
 use crate::exchange::ApplicationEnd;
 use crate::interp::exception::Exception;
 use crate::interp::object::type_error;
 use crate::interp::{Attached, Object, Raised};
-use crate::{Code, Level, Outcome, Part, Task};
+use crate::{Code, FilePart, Level, Outcome, Part, Task};
 use cpython_sys::*;
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ fn answer(
     let (script, group) = (end.job().script(), residents.group.to_string());
     let application = residents.scripts.callable(py, script, end.job(), &group)?;
     let answered = Answering::new(py, residents, end).and_then(|answering| {
-        let last = answering.run(&application);
+        let last = answering.run(residents, &application);
         answering.finish();
         last
     });
@@ -115,12 +115,18 @@ impl<'py, 'a> Answering<'py, 'a> {
     }
 
     /// Calls the application, sends what it returns, and calls `close()` exactly once.
-    fn run(&self, application: &Object<'py>) -> Result<Part, Failure> {
+    fn run(&self, residents: &Residents, application: &Object<'py>) -> Result<Part, Failure> {
         let returned = application
             .call([&self.environ, &self.start_response])
             .map_err(|raised| (raised, self.request().head_sent()))?;
         if let Some(whole) = self.whole(&returned) {
             return whole.map_err(|raised| (raised, false));
+        }
+        if let Some(file) = self.file(residents, &returned) {
+            // What is sent is a descriptor of our own, so this is the end for the application.
+            let file = file.map_err(|raised| Exception::take(self.py, raised));
+            self.close(&returned);
+            return file.map_err(|exception| (exception.restore(), false));
         }
         let sent = self.iterate(&returned);
         // What iterating raised is put aside: close() runs whatever happened.
@@ -162,7 +168,22 @@ impl<'py, 'a> Answering<'py, 'a> {
             Err(raised) => return Some(Err(raised)),
         };
         body.truncate(self.request().allow(body.len()));
-        Some(Ok(Part { head, body, end: Some(self.outcome()) }))
+        Some(Ok(Part { head, body, end: Some(self.outcome()), ..Part::default() }))
+    }
+
+    /// The whole response in one part, where the application returned a `wsgi.file_wrapper` of a
+    /// regular file and nothing was sent before.
+    fn file(&self, residents: &Residents, returned: &Object<'py>) -> Option<Result<Part, Raised>> {
+        if self.request().head_sent() {
+            return None;
+        }
+        let file::Sendable { file, start, length } = file::sendable(self.py, residents, returned)?;
+        Some(self.request().take_head(self.py).map(|mut head| {
+            let head_to_send = head.as_mut().expect("nothing was sent before");
+            let length = self.request().allow_file(head_to_send, length);
+            let file = (length > 0).then_some(FilePart { file, start, length });
+            Part { head, file, end: Some(self.outcome()), ..Part::default() }
+        }))
     }
 
     /// Sends each block as it comes.
@@ -211,7 +232,7 @@ impl<'py, 'a> Answering<'py, 'a> {
 
     fn last_part(&self) -> Result<Part, Raised> {
         let head = self.request().take_head(self.py)?;
-        Ok(Part { head, body: Vec::new(), end: Some(self.outcome()) })
+        Ok(Part { head, end: Some(self.outcome()), ..Part::default() })
     }
 
     /// Whether as many bytes came as Content-Length promised, where a body is sent at all.

@@ -250,7 +250,7 @@ impl Request {
                     self.0.answer(Answer::Body { bytes: bytes.to_vec(), last: rest.is_empty() });
                 }
                 Event::Reply(Reply::Log(entry)) => answered.log.push(entry.text),
-                Event::Reply(Reply::Response(Part { head, body, end })) => {
+                Event::Reply(Reply::Response(Part { head, body, end, .. })) => {
                     assert!(head.is_none() || answered.head.is_none(), "two heads");
                     answered.head = answered.head.or(head);
                     answered.body.extend(body);

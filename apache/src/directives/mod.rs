@@ -2,6 +2,7 @@
 
 mod group;
 mod process;
+mod request;
 mod rows;
 mod script;
 mod words;
@@ -38,6 +39,16 @@ fn apply(name: &str) -> Option<Apply> {
         "WSGIPassAuthorization" => script::pass_authorization,
         "WSGIProcessGroup" => group::process_group,
         "WSGIApplicationGroup" => group::application_group,
+        "WSGIChunkedRequest" => request::chunked_request,
+        "WSGIErrorOverride" => request::error_override,
+        "WSGIMapHEADToGET" => request::map_head_to_get,
+        "WSGIEnableSendfile" => request::enable_sendfile,
+        "WSGITrustedProxyHeaders" => request::trusted_proxy_headers,
+        "WSGITrustedProxies" => request::trusted_proxies,
+        "WSGIPassApacheRequest" => request::pass_apache_request,
+        "WSGIIgnoreActivity" => request::ignore_activity,
+        "WSGIRestrictProcess" => request::restrict_process,
+        "WSGICaseSensitivity" => process::case_sensitivity,
         "WSGIRestrictEmbedded" => process::restrict_embedded,
         "WSGIPythonHome" => process::python_home,
         "WSGIPythonPath" => process::python_path,
@@ -132,6 +143,13 @@ impl Directive<'_> {
                 String::from_utf8_lossy(&more)
             )),
         }
+    }
+
+    /// All words, of which there has to be one.
+    fn all(&mut self, what: &str) -> Result<Vec<Vec<u8>>, String> {
+        let mut words = vec![self.required(what)?];
+        words.extend(std::iter::from_fn(|| self.words.word()));
+        Ok(words)
     }
 
     /// `On` or `Off`.

@@ -49,6 +49,13 @@ pub(super) fn interpreter_limit(directive: &mut Directive<'_>) -> Result<(), Str
     Ok(())
 }
 
+/// `WSGICaseSensitivity On|Off`: whether paths that differ in case only are different scripts.
+pub(super) fn case_sensitivity(directive: &mut Directive<'_>) -> Result<(), String> {
+    let flag = directive.on_off()?;
+    directive.server().case_sensitivity = Some(flag);
+    Ok(())
+}
+
 /// `WSGIRestrictEmbedded On|Off`: whether httpd's own processes run no Python.
 pub(super) fn restrict_embedded(directive: &mut Directive<'_>) -> Result<(), String> {
     let flag = directive.on_off()?;

@@ -7,6 +7,35 @@ use std::mem::offset_of;
 /// link it is. That is what `APR_RING_SENTINEL` computes when the link comes first.
 const _: () = assert!(offset_of!(apr_bucket, link) == 0);
 
+/// `APR_BUCKET_INIT`: a bucket that is in no brigade.
+///
+/// # Safety
+///
+/// `bucket` may be written to.
+pub unsafe fn init_bucket(bucket: *mut apr_bucket) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (&raw mut (*bucket).link.next).write(bucket);
+        (&raw mut (*bucket).link.prev).write(bucket);
+    }
+}
+
+/// `APR_BUCKET_INSERT_AFTER`: makes `bucket` the one behind `before`.
+///
+/// # Safety
+///
+/// Both are valid, belong to the same allocator; `before` is in a brigade and `bucket` in none.
+pub unsafe fn insert_bucket_after(before: *mut apr_bucket, bucket: *mut apr_bucket) {
+    // SAFETY: the caller's promise; a sentinel is never touched as more than its link.
+    unsafe {
+        let next = (*before).link.next;
+        (*bucket).link.next = next;
+        (*bucket).link.prev = before;
+        (*next).link.prev = bucket;
+        (*before).link.next = bucket;
+    }
+}
+
 /// `APR_BRIGADE_INSERT_TAIL`: makes `bucket` the last of `brigade`.
 ///
 /// # Safety

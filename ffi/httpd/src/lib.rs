@@ -24,6 +24,6 @@ mod command;
 mod record;
 
 pub use bindings::*;
-pub use brigade::append_bucket;
+pub use brigade::{append_bucket, init_bucket, insert_bucket_after};
 pub use command::{Command, CommandTable, RawArgs};
 pub use record::{ModuleNames, ModuleRecord};
