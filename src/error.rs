@@ -68,6 +68,10 @@ codes! {
     ResponseLong = 22,
     /// An application called `os._exit`; the line is written by the bootstrap module.
     ProcessExit = 23,
+    /// A request runs longer than WSGISlowRequests allows without a line.
+    SlowRequest = 24,
+    /// An option of an interpreter cannot be what the configuration says.
+    OptionIgnored = 25,
 }
 
 impl Code {
