@@ -138,9 +138,10 @@ impl OptionsTable {
 
     /// Whether an interpreter of a process of this process group may share the main one's GIL.
     pub(crate) fn any_shares(&self, process_group: &GroupName) -> bool {
-        let of_this_process = self.blocks.iter().filter(|block| {
-            block.process_group.as_ref().is_none_or(|name| name == process_group)
-        });
+        let of_this_process = self
+            .blocks
+            .iter()
+            .filter(|block| block.process_group.as_ref().is_none_or(|name| name == process_group));
         self.base.gil.unwrap_or_default() == Gil::Shared
             || of_this_process.into_iter().any(|block| block.options.gil == Some(Gil::Shared))
     }
@@ -165,7 +166,7 @@ mod tests {
         let gil = prop_oneof![Just(None), Just(Some(Gil::Own)), Just(Some(Gil::Shared))];
         let interval = proptest::option::of((1_u8..9).prop_map(f64::from));
         let path = proptest::collection::vec((0_u8..5).prop_map(|n| n.to_string().into()), 0..3);
-        let flag = proptest::option::of(any::<bool>);
+        let flag = || proptest::option::of(any::<bool>());
         (gil, interval, path, flag(), flag(), flag()).prop_map(|(gil, interval, path, a, b, c)| {
             InterpreterOptions {
                 gil,
@@ -180,9 +181,13 @@ mod tests {
 
     fn block() -> impl Strategy<Value = OptionsBlock> {
         let selector = || proptest::option::of(group());
-        (selector(), selector(), options()).prop_map(|(process_group, application_group, options)| {
-            OptionsBlock { process_group, application_group, options }
-        })
+        (selector(), selector(), options()).prop_map(
+            |(process_group, application_group, options)| OptionsBlock {
+                process_group,
+                application_group,
+                options,
+            },
+        )
     }
 
     fn table() -> impl Strategy<Value = OptionsTable> {

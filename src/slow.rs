@@ -110,12 +110,7 @@ impl Watchdog {
     }
 
     /// A seat for a thread of a group.
-    pub(crate) fn seat(
-        &self,
-        group: Weak<Group>,
-        thread: usize,
-        state: ThreadHandle,
-    ) -> Arc<Seat> {
+    pub(crate) fn seat(&self, group: Weak<Group>, thread: usize, state: ThreadHandle) -> Arc<Seat> {
         let (turn, served) = (AtomicU64::new(0), Mutex::default());
         let seat = Arc::new(Seat { group, thread, state, turn, served });
         lock(&self.seats).push(Arc::clone(&seat));
@@ -216,7 +211,8 @@ fn report(found: Vec<Found>, stopped: &Receiver<()>) {
     let mut groups: HashMap<usize, (Arc<Group>, Vec<(Arc<Seat>, u64)>)> = HashMap::new();
     for Found { seat, turn, .. } in &found {
         if let Some(group) = seat.group.upgrade() {
-            let (_, seats) = groups.entry(Arc::as_ptr(&group).addr()).or_insert((group, Vec::new()));
+            let (_, seats) =
+                groups.entry(Arc::as_ptr(&group).addr()).or_insert((group, Vec::new()));
             seats.push((Arc::clone(seat), *turn));
         }
     }
