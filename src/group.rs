@@ -255,12 +255,15 @@ impl Group {
         }
         let group = Arc::clone(self);
         let looker = move || {
-            if let Some(mut state) = replica.interpreter.thread_state() {
-                state.attach(|py| {
-                    question.answer(|seat, turn| see(py, &replica.residents, seat, turn))
-                });
-            }
-            drop(replica);
+            // A panic is printed where it happens; the group has to learn that this is over.
+            let looked = catch_unwind(AssertUnwindSafe(|| {
+                if let Some(mut state) = replica.interpreter.thread_state() {
+                    state.attach(|py| {
+                        question.answer(|seat, turn| see(py, &replica.residents, seat, turn));
+                    });
+                }
+            }));
+            drop((replica, looked));
             group.crew().looked_at = false;
             group.crew_changed.notify_all();
         };
@@ -590,7 +593,7 @@ fn see(
         return Err("it has just ended");
     }
     // SAFETY: we hold the GIL and the request is still served, so the thread keeps its state until
-    // we let go of the GIL, which nothing before this did.
+    // we let go of the GIL, which nothing between that look and this does.
     let frame = unsafe { seat.state().frame(py) };
     let frame = frame.ok_or(
         "none of its Python code runs: it waits for its client, or for the GIL, or has just begun",

@@ -71,9 +71,12 @@ struct Found {
     age: Duration,
 }
 
+/// The threads of a group that a looker is to look at, and what each served when it was found.
+type Seats = Vec<(Arc<Seat>, u64)>;
+
 /// What a looker is asked, and where its answer goes.
 pub(crate) struct Question {
-    seats: Vec<(Arc<Seat>, u64)>,
+    seats: Seats,
     answers: Sender<Answer>,
     /// Nobody waits for the answer any more.
     given_up: Arc<AtomicBool>,
@@ -181,7 +184,7 @@ impl Seat {
         let served = served.as_mut()?;
         let seen = *served.seen.get_or_insert(now);
         let age = now - seen;
-        if turn % 2 == 0 || served.slow || age < limit {
+        if turn.is_multiple_of(2) || served.slow || age < limit {
             return None;
         }
         served.slow = true;
@@ -208,7 +211,7 @@ impl Question {
 fn report(found: Vec<Found>, stopped: &Receiver<()>) {
     let (answers, answered) = bounded(found.len());
     let given_up = Arc::new(AtomicBool::new(false));
-    let mut groups: HashMap<usize, (Arc<Group>, Vec<(Arc<Seat>, u64)>)> = HashMap::new();
+    let mut groups: HashMap<usize, (Arc<Group>, Seats)> = HashMap::new();
     for Found { seat, turn, .. } in &found {
         if let Some(group) = seat.group.upgrade() {
             let (_, seats) =
