@@ -16,7 +16,7 @@ use crate::exchange::{ApplicationEnd, Link};
 use crate::group::Group;
 use crate::interp::ThreadHandle;
 use crate::spawn::spawn;
-use crate::{Code, Job, Level, LogEntry};
+use crate::{Code, Job, Level, LogEntry, Script};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -54,7 +54,7 @@ pub(crate) struct Seat {
 #[derive(Debug)]
 struct Served {
     link: Arc<Link>,
-    script: String,
+    script: Option<Arc<Script>>,
     path: Vec<u8>,
     /// When the watchdog saw it first.
     seen: Option<Instant>,
@@ -145,7 +145,7 @@ impl Seat {
         let mut served = lock(&self.served);
         *served = Some(Served {
             link: Arc::clone(end.link()),
-            script: job.script().path().display().to_string(),
+            script: job.script.clone(),
             path: path(job).to_vec(),
             seen: None,
             slow: false,
@@ -158,7 +158,7 @@ impl Seat {
         self.turn.fetch_add(1, Ordering::SeqCst);
         let served = lock(&self.served).take();
         if let Some(Served { link, script, path, seen: Some(seen), slow: true }) = served {
-            let what = describe(&path, &script);
+            let what = describe(&path, script.as_deref());
             let seconds = seen.elapsed().as_secs_f64();
             let text = format!("{}: {what} has ended, after {seconds:.1} s", Code::SlowRequest);
             link.log_waiting(LogEntry { level: Level::Warning, text });
@@ -188,7 +188,7 @@ impl Seat {
             return None;
         }
         served.slow = true;
-        let what = describe(&served.path, &served.script);
+        let what = describe(&served.path, served.script.as_deref());
         Some(Found { seat: Arc::clone(self), turn, link: Arc::clone(&served.link), what, age })
     }
 }
@@ -267,7 +267,8 @@ fn report(found: Vec<Found>, stopped: &Receiver<()>) {
     }
 }
 
-fn describe(path: &[u8], script: &str) -> String {
+fn describe(path: &[u8], script: Option<&Script>) -> String {
+    let script = script.map(|script| script.path().display().to_string()).unwrap_or_default();
     format!("the slow request '{}' of script '{script}'", String::from_utf8_lossy(path))
 }
 

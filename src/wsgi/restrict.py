@@ -2,7 +2,6 @@
 
 import os
 import sys
-import traceback
 
 import _signal
 
@@ -67,6 +66,8 @@ def restrict_signal(log):
         frame = sys._getframe(1)
         if frame.f_globals.get("__name__") == "signal" and frame.f_back is not None:
             frame = frame.f_back
+        import traceback  # here, since it costs every interpreter more than all else in this file
+
         stack = "".join(traceback.format_stack(frame)).rstrip()
         log(
             f"a handler for signal {int(signalnum)} was not registered (WSGIRestrictSignal): "
