@@ -76,6 +76,10 @@ codes! {
     NoRequestRecord = 26,
     /// A file became shorter while it was sent.
     FileShort = 27,
+    /// A request runs longer than WSGISlowRequests allows without a line.
+    SlowRequest = 28,
+    /// An option of an interpreter cannot be what the configuration says.
+    OptionIgnored = 29,
 }
 
 impl Code {

@@ -2,7 +2,10 @@
 
 use crate::exchange::ApplicationEnd;
 use crate::interp::ending::{self, End};
-use crate::interp::{Interpreter, ThreadState, startup};
+use crate::interp::exception::Exception;
+use crate::interp::{Attached, Interpreter, ThreadState, startup};
+use crate::options::{Resolved, SwitchInterval};
+use crate::slow::{Question, Seat, Watchdog};
 use crate::spawn::spawn;
 use crate::wsgi::{self, Residents};
 use crate::{Code, Gil, Outcome, Refusal, Settings};
@@ -50,6 +53,8 @@ impl fmt::Display for GroupName {
 #[derive(Debug)]
 pub(crate) struct Shared {
     settings: Settings,
+    /// Looks for slow requests, where that is wanted.
+    watchdog: Option<Arc<Watchdog>>,
     /// Whether every sub-interpreter is gone, once that is known.
     others_gone: Mutex<Option<bool>>,
     others_known: Condvar,
@@ -57,11 +62,16 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self { settings, others_gone: Mutex::default(), others_known: Condvar::new() }
+        let watchdog = settings.slow_requests.map(Watchdog::start);
+        Self { settings, watchdog, others_gone: Mutex::default(), others_known: Condvar::new() }
     }
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    pub(crate) fn watchdog(&self) -> Option<&Arc<Watchdog>> {
+        self.watchdog.as_ref()
     }
 
     /// Tells the main interpreter's owner, who can finalise CPython only when all others are gone.
@@ -98,6 +108,8 @@ struct Crew {
     phase: Phase,
     replica: Option<Arc<Replica>>,
     threads: usize,
+    /// Whether a thread looks, or waits to look, where others are.
+    looked_at: bool,
     /// How long the interpreter has, once the group is closed.
     limits: Option<Limits>,
 }
@@ -223,11 +235,41 @@ impl Group {
         }
         let group = Arc::clone(self);
         let number = crew.threads;
-        match spawn(format!("mnf-{number}-{}", self.name), move || group.help(replica)) {
+        match spawn(format!("mnf-{number}-{}", self.name), move || group.help(replica, number)) {
             Ok(_) => crew.threads += 1,
             Err(error) => {
                 tracing::warn!(group = %self.name, "no thread more than {number}: {error}")
             }
+        }
+    }
+
+    /// Has a thread of its own look where the group's threads are, as soon as it gets the GIL. One
+    /// that still waits for it is told nothing: a second would wait as well.
+    pub(crate) fn look(self: &Arc<Self>, question: Question) {
+        let mut crew = self.crew();
+        let Some(replica) = crew.replica.clone() else {
+            return;
+        };
+        if crew.looked_at {
+            return;
+        }
+        let group = Arc::clone(self);
+        let looker = move || {
+            // A panic is printed where it happens; the group has to learn that this is over.
+            let looked = catch_unwind(AssertUnwindSafe(|| {
+                if let Some(mut state) = replica.interpreter.thread_state() {
+                    state.attach(|py| {
+                        question.answer(|seat, turn| see(py, &replica.residents, seat, turn));
+                    });
+                }
+            }));
+            drop((replica, looked));
+            group.crew().looked_at = false;
+            group.crew_changed.notify_all();
+        };
+        match spawn(format!("mnf-look-{}", self.name), looker) {
+            Ok(_) => crew.looked_at = true,
+            Err(error) => tracing::warn!(group = %self.name, "no thread to look at it: {error}"),
         }
     }
 
@@ -307,16 +349,16 @@ impl Group {
             crew.threads = 1;
         }
         self.crew_changed.notify_all();
-        self.serve(&replica, &mut state, None);
+        self.serve(&replica, &mut state, 0, None);
         let end = self.retire(replica, state);
         self.crew().phase = Phase::Ended(end);
         self.crew_changed.notify_all();
     }
 
     /// A further thread: serves jobs until it has had none for a while.
-    fn help(&self, replica: Arc<Replica>) {
+    fn help(self: &Arc<Self>, replica: Arc<Replica>, number: usize) {
         match replica.interpreter.thread_state() {
-            Some(mut state) => self.serve(&replica, &mut state, Some(IDLE_LIMIT)),
+            Some(mut state) => self.serve(&replica, &mut state, number, Some(IDLE_LIMIT)),
             None => tracing::warn!(group = %self.name, "no memory for one more thread state"),
         }
         // Before this thread is counted out: the owner then expects to be the only one.
@@ -327,13 +369,15 @@ impl Group {
 
     fn make(&self) -> Result<(Arc<Replica>, ThreadState), String> {
         let settings = &self.shared.settings;
+        let options = self.options();
         let (mut state, gil) = if self.name.is_main() {
             (startup::start_python(settings)?, Gil::Own)
         } else {
-            (startup::make_subinterpreter(settings.gil)?, settings.gil)
+            (startup::make_subinterpreter(options.gil)?, options.gil)
         };
         let interpreter = Arc::new(Interpreter::of(&state, gil));
-        let residents = match state.attach(|py| Residents::new(py, &self.name, settings)) {
+        let made = state.attach(|py| Residents::new(py, &self.name, settings, &options));
+        let residents = match made {
             Ok(residents) => residents,
             Err(reason) => {
                 // Not ended: a half-made interpreter is no place to run anything.
@@ -352,6 +396,27 @@ impl Group {
             }
         );
         Ok((Arc::new(Replica { interpreter, residents }), state))
+    }
+
+    /// What holds for the group's interpreter.
+    fn options(&self) -> Resolved {
+        let (table, httpd) = (&self.shared.settings.options, GroupName::default());
+        let mut options = table.resolve(&httpd, &self.name);
+        let shares =
+            if self.name.is_main() { table.any_shares(&httpd) } else { options.gil == Gil::Shared };
+        // CPython keeps the interval with the GIL.
+        if shares && let Some(SwitchInterval { seconds, for_group: true }) = options.switch_interval
+        {
+            tracing::warn!(
+                "{}: WSGISwitchInterval {seconds} of a block for application group '{}' is ignored: \
+                 its interpreter shares its GIL with others, and the interval is the GIL's; say it \
+                 for all, or WSGIPerInterpreterGIL On",
+                Code::OptionIgnored,
+                self.name
+            );
+            options.switch_interval = None;
+        }
+        options
     }
 
     /// The interpreter could not be made: those who wait are told, and the next job tries again.
@@ -396,21 +461,35 @@ impl Group {
     }
 
     /// Serves jobs until the group is closed and none are left, or until `idle_limit` has passed
-    /// without one.
-    fn serve(&self, replica: &Replica, state: &mut ThreadState, idle_limit: Option<Duration>) {
+    /// without one. `number` is the thread's among those of the group.
+    fn serve(
+        self: &Arc<Self>,
+        replica: &Replica,
+        state: &mut ThreadState,
+        number: usize,
+        idle_limit: Option<Duration>,
+    ) {
+        let watchdog = self.shared.watchdog();
+        let seat = watchdog.map(|dog| dog.seat(Arc::downgrade(self), number, state.handle()));
         loop {
             let job = match idle_limit {
                 None => self.jobs.recv().map_err(RecvTimeoutError::from),
                 Some(limit) => self.jobs.recv_timeout(limit),
             };
-            let Ok(job) = job else { return };
+            let Ok(job) = job else { break };
             if job.link().request_gone() {
                 continue;
             }
             job.link().start();
+            if let Some(seat) = &seat {
+                seat.begin(&job);
+            }
             let served = catch_unwind(AssertUnwindSafe(|| {
                 state.attach(|py| wsgi::serve(py, &replica.residents, &job))
             }));
+            if let Some(seat) = &seat {
+                seat.end();
+            }
             match served {
                 // Detached: whoever needs the GIL has it while this wakes the request thread. A
                 // request end that has let go does not want to know.
@@ -428,6 +507,9 @@ impl Group {
                 ),
             }
         }
+        if let (Some(watchdog), Some(seat)) = (watchdog, &seat) {
+            watchdog.leave(seat);
+        }
     }
 
     /// Ends the interpreter on its owner thread, in the time there is.
@@ -438,6 +520,11 @@ impl Group {
         let functions = state.attach(|py| replica.residents.exit_functions(py));
         self.crew().phase = Phase::Ending;
         self.crew_changed.notify_all();
+        if !self.shared.settings.destroy_interpreters {
+            let threads = state.attach(|py| interpreter.thread_states(py));
+            state.abandon();
+            return if threads == 1 { End::Parked } else { End::Daemons };
+        }
         let name = self.name.to_string();
         let left = ending::wind_up(&name, &interpreter, &mut state, functions, limits.everything);
         let Ok(replica) = Arc::try_unwrap(replica) else {
@@ -471,7 +558,7 @@ impl Group {
         let limits = crew.limits.unwrap_or_else(Limits::over);
         let left = limits.requests.saturating_duration_since(Instant::now());
         let enough = limits.requests - left / 4;
-        while crew.threads > 1 {
+        while crew.threads > 1 || crew.looked_at {
             match self.wait_until(crew, enough) {
                 Some(waited) => crew = waited,
                 None => break,
@@ -498,6 +585,28 @@ impl Group {
     fn wait<'a>(&self, crew: MutexGuard<'a, Crew>) -> MutexGuard<'a, Crew> {
         self.crew_changed.wait(crew).unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Where a thread is, seen from a thread that is attached to the same interpreter.
+fn see(
+    py: Attached<'_>,
+    residents: &Residents,
+    seat: &Seat,
+    turn: u64,
+) -> Result<String, &'static str> {
+    if !seat.still(turn) {
+        return Err("it has just ended");
+    }
+    // SAFETY: we hold the GIL and the request is still served, so the thread keeps its state until
+    // we let go of the GIL, which nothing between that look and this does.
+    let frame = unsafe { seat.state().frame(py) };
+    let frame = frame.ok_or(
+        "none of its Python code runs: it waits for its client, or for the GIL, or has just begun",
+    )?;
+    residents.format_stack(&frame).map_err(|raised| {
+        drop(Exception::take(py, raised));
+        "its stack could not be formatted"
+    })
 }
 
 impl fmt::Debug for Group {

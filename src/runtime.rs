@@ -104,6 +104,9 @@ impl Runtime {
     /// Takes no more requests, waits for those under way, calls what applications registered with
     /// `atexit`, and ends the interpreters, all of it within limits; those given first hold.
     pub fn finish(&self, limits: Limits) -> Left {
+        if let Some(watchdog) = self.shared.watchdog() {
+            watchdog.stop();
+        }
         let subinterpreters = self.close();
         for group in subinterpreters.iter().chain([&self.main]) {
             group.close(limits);

@@ -1,7 +1,9 @@
 //! What a process is to do, fully resolved.
 #![forbid(unsafe_code)]
 
+use crate::OptionsTable;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Settings of a process that runs applications. They do not change while it lives.
 #[derive(Clone, Debug)]
@@ -9,10 +11,15 @@ pub struct Settings {
     /// `sys.prefix` of a Python installation, or the root of a virtual environment. Without it
     /// CPython looks for itself.
     pub python_home: Option<PathBuf>,
-    /// Directories that come first on `sys.path`, with what their `.pth` files name.
-    pub python_path: Vec<PathBuf>,
-    /// What GIL the interpreter of an application group gets.
-    pub gil: Gil,
+    /// What CPython is told when it starts.
+    pub python: PythonSettings,
+    /// What interpreters are to be like.
+    pub options: OptionsTable,
+    /// Whether interpreters are brought to their end with the process: threads joined, `atexit`
+    /// callbacks called.
+    pub destroy_interpreters: bool,
+    /// How long a request may run before a line says so.
+    pub slow_requests: Option<Duration>,
     /// How many threads an interpreter may have: as many as requests can wait at once.
     pub interpreter_threads: usize,
     /// How many interpreters the process may have, the main one included.
@@ -29,21 +36,37 @@ pub struct Settings {
     pub server_version: (i32, i32, i32),
 }
 
-/// What GIL the interpreter of an application group gets.
+/// What CPython is told when it starts, and all its interpreters with it. The defaults leave
+/// everything to CPython, and so to the environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PythonSettings {
+    /// `python -O`: 0, 1 or 2.
+    pub optimize: Option<u8>,
+    /// `python -W`, the least important first.
+    pub warnings: Vec<String>,
+    /// What hashes of `str` and `bytes` depend on.
+    pub hash_seed: Option<HashSeed>,
+    /// `python -B`: no `.pyc` file is written.
+    pub dont_write_bytecode: bool,
+}
+
+/// What hashes of `str` and `bytes` depend on, as `PYTHONHASHSEED` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gil {
-    /// One of its own (PEP 684).
-    Own,
-    /// The main interpreter's, as in all Pythons before 3.12.
-    Shared,
+pub enum HashSeed {
+    /// Another one in each process, whatever the environment says.
+    Random,
+    /// This one. 0 switches the dependence off.
+    Fixed(u32),
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             python_home: None,
-            python_path: Vec::new(),
-            gil: if cpython_sys::OWN_GIL_IS_SAFE { Gil::Own } else { Gil::Shared },
+            python: PythonSettings::default(),
+            options: OptionsTable::default(),
+            destroy_interpreters: true,
+            slow_requests: None,
             interpreter_threads: 1,
             interpreter_limit: 64,
             queue_limit: 64,

@@ -14,7 +14,7 @@
 //! If a thread of ours is alive after that, the process ends by `_exit` as soon as httpd has
 //! written its logs: no destructor runs under a live thread.
 
-use crate::config::{self, OwnGil, ServerConfig};
+use crate::config::{self, ServerConfig};
 use crate::{boundary, log, preload};
 use httpd_sys::*;
 use manifold::{Code, Gil, Left, Level, Limits, Refusal, Runtime, Settings};
@@ -82,6 +82,10 @@ pub(crate) unsafe extern "C" fn init(pool: *mut apr_pool_t, server: *mut server_
         if config.restrict_embedded == Some(true) {
             RESTRICTED.store(true, Ordering::Relaxed);
             return;
+        }
+        if let Some(eggs) = &config.python.eggs {
+            // SAFETY: the child has this one thread yet; those that httpd and we make come later.
+            unsafe { std::env::set_var("PYTHON_EGG_CACHE", eggs) };
         }
         let log_thread = log::start();
         let settings = settings(config);
@@ -223,11 +227,7 @@ unsafe extern "C" fn exit_at_once(status: c_int, _: *mut c_void) {
 fn settings(config: &ServerConfig) -> Settings {
     let threads = usize::try_from(mpm(AP_MPMQ_MAX_THREADS)).unwrap_or(1).max(1);
     let defaults = Settings::default();
-    let gil = match config.own_gil.unwrap_or(OwnGil::Auto) {
-        OwnGil::Off => Gil::Shared,
-        OwnGil::Auto | OwnGil::On => defaults.gil,
-    };
-    if defaults.gil == Gil::Shared && config.own_gil != Some(OwnGil::Off) {
+    if Gil::default() == Gil::Shared && config.python.wants_own_gil() {
         let text = format!(
             "{}: interpreters share one GIL: under a GIL of their own, standard modules of Python {} crash; \
              use Python 3.13 or later, or say WSGIPerInterpreterGIL Off",
@@ -238,8 +238,10 @@ fn settings(config: &ServerConfig) -> Settings {
     }
     Settings {
         python_home: config.python_home.clone(),
-        python_path: config.python_path.clone(),
-        gil,
+        python: config.python.start.clone(),
+        options: config.python.table(),
+        destroy_interpreters: config.python.destroy_interpreter.unwrap_or(true),
+        slow_requests: config.python.slow_requests,
         interpreter_threads: config.interpreter_threads.unwrap_or(threads),
         interpreter_limit: config.interpreter_limit.unwrap_or(defaults.interpreter_limit),
         queue_limit: (threads * 2).max(defaults.queue_limit),

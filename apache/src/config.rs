@@ -9,11 +9,14 @@ use crate::pattern::Pattern;
 use crate::rules::Rules;
 use crate::{boundary, wsgi_module};
 use httpd_sys::{apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t, server_rec};
-use manifold::{GroupName, Script};
+use manifold::{
+    Gil, GroupName, InterpreterOptions, Level, OptionsBlock, OptionsTable, PythonSettings, Script,
+};
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a directory-like section says. `None` leaves it to the less specific ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -214,21 +217,117 @@ pub(crate) struct ServerConfig {
     pub(crate) restrict_embedded: Option<bool>,
     /// WSGIPythonHome.
     pub(crate) python_home: Option<PathBuf>,
-    /// WSGIPythonPath.
-    pub(crate) python_path: Vec<PathBuf>,
-    /// WSGIPerInterpreterGIL.
-    pub(crate) own_gil: Option<OwnGil>,
+    /// The Python of processes, and what its interpreters are to be like.
+    pub(crate) python: PythonConfig,
     /// WSGIInterpreterThreads.
     pub(crate) interpreter_threads: Option<usize>,
     /// WSGIInterpreterLimit.
     pub(crate) interpreter_limit: Option<usize>,
+    /// What is to be said of directives in this server, once it starts.
+    pub(crate) notes: Vec<(Level, String)>,
+}
+
+/// What the main server says about the Python of processes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PythonConfig {
+    /// WSGIPythonOptimize, WSGIPythonWarnings, WSGIPythonHashSeed and WSGIDontWriteBytecode.
+    pub(crate) start: PythonSettings,
+    /// WSGIPythonEggs.
+    pub(crate) eggs: Option<PathBuf>,
+    /// What holds for all interpreters.
+    pub(crate) options: SpokenOptions,
+    /// `<WSGIInterpreterOptions>`, in the order of the configuration.
+    pub(crate) blocks: Vec<ScopedOptions>,
+    /// WSGIDestroyInterpreter.
+    pub(crate) destroy_interpreter: Option<bool>,
+    /// WSGISlowRequests.
+    pub(crate) slow_requests: Option<Duration>,
+    /// WSGIServerMetrics.
+    #[allow(dead_code, reason = "for mod_wsgi.server_metrics()")]
+    pub(crate) server_metrics: Option<bool>,
+    /// WSGISocketPrefix.
+    #[allow(dead_code, reason = "for daemon processes")]
+    pub(crate) socket_prefix: Option<PathBuf>,
+    /// WSGISocketRotation.
+    #[allow(dead_code, reason = "for daemon processes")]
+    pub(crate) socket_rotation: Option<bool>,
+    /// WSGIAcceptMutex.
+    #[allow(dead_code, reason = "for daemon processes")]
+    pub(crate) accept_mutex: Option<&'static str>,
+}
+
+/// What a place of the configuration says about interpreters.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SpokenOptions {
+    /// WSGIPerInterpreterGIL.
+    pub(crate) own_gil: Option<OwnGil>,
+    /// WSGIFreeThreading.
+    pub(crate) free_threading: Option<bool>,
+    /// WSGISwitchInterval.
+    pub(crate) switch_interval: Option<f64>,
+    /// WSGIPythonPath.
+    pub(crate) python_path: Vec<PathBuf>,
+    /// WSGIRestrictStdin.
+    pub(crate) restrict_stdin: Option<bool>,
+    /// WSGIRestrictStdout.
+    pub(crate) restrict_stdout: Option<bool>,
+    /// WSGIRestrictSignal.
+    pub(crate) restrict_signal: Option<bool>,
+}
+
+/// `<WSGIInterpreterOptions>`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ScopedOptions {
+    /// `process-group=`.
+    pub(crate) process_group: Option<GroupName>,
+    /// `application-group=`.
+    pub(crate) application_group: Option<GroupName>,
+    /// What it says.
+    pub(crate) options: SpokenOptions,
+}
+
+impl PythonConfig {
+    /// What is said about interpreters, as the library wants it.
+    pub(crate) fn table(&self) -> OptionsTable {
+        let block = |block: &ScopedOptions| OptionsBlock {
+            process_group: block.process_group.clone(),
+            application_group: block.application_group.clone(),
+            options: block.options.resolved(),
+        };
+        OptionsTable {
+            base: self.options.resolved(),
+            blocks: self.blocks.iter().map(block).collect(),
+        }
+    }
+
+    /// Whether a GIL for each interpreter is wanted somewhere, if only by not saying otherwise.
+    pub(crate) fn wants_own_gil(&self) -> bool {
+        let blocks = self.blocks.iter().map(|block| block.options.own_gil);
+        self.options.own_gil != Some(OwnGil::Off) || blocks.flatten().any(|gil| gil != OwnGil::Off)
+    }
+}
+
+impl SpokenOptions {
+    fn resolved(&self) -> InterpreterOptions {
+        InterpreterOptions {
+            gil: self.own_gil.map(|own| match own {
+                OwnGil::Off => Gil::Shared,
+                OwnGil::Auto | OwnGil::On => Gil::default(),
+            }),
+            switch_interval: self.switch_interval,
+            python_path: self.python_path.clone(),
+            restrict_stdin: self.restrict_stdin,
+            restrict_stdout: self.restrict_stdout,
+            restrict_signal: self.restrict_signal,
+        }
+    }
 }
 
 impl ServerConfig {
     /// What holds in a virtual host.
     fn merge(main: &Self, host: &Self) -> Self {
         let aliases = host.aliases.iter().chain(&main.aliases).cloned().collect();
-        Self { aliases, preloads: host.preloads.clone(), ..main.clone() }
+        Self { aliases, preloads: host.preloads.clone(), notes: host.notes.clone(), ..main.clone() }
     }
 }
 

@@ -36,10 +36,11 @@ mod target;
 mod variables;
 
 use httpd_sys::{
-    APR_HOOK_MIDDLE, ModuleNames, ModuleRecord, ap_add_version_component, ap_hook_child_init,
-    ap_hook_child_stopping, ap_hook_handler, ap_hook_post_config, ap_hook_translate_name,
-    apr_pool_t, module, server_rec,
+    AP_SQ_MAIN_STATE, AP_SQ_MS_CREATE_PRE_CONFIG, APR_HOOK_MIDDLE, ModuleNames, ModuleRecord,
+    ap_add_version_component, ap_hook_child_init, ap_hook_child_stopping, ap_hook_handler,
+    ap_hook_post_config, ap_hook_translate_name, ap_state_query, apr_pool_t, module, server_rec,
 };
+use std::collections::HashSet;
 use std::ffi::{CString, c_int};
 
 /// The record by which httpd finds this module.
@@ -86,17 +87,38 @@ unsafe extern "C" fn register_hooks(_pool: *mut apr_pool_t) {
     unsafe { ap_hook_handler(Some(handler::handle), no_order, no_order, middle) };
 }
 
-/// Adds module and Python to the server's banner.
+/// Adds module and Python to the server's banner, and says what became of directives.
 unsafe extern "C" fn announce(
     pool: *mut apr_pool_t,
     _log: *mut apr_pool_t,
     _temporary: *mut apr_pool_t,
-    _server: *mut server_rec,
+    server: *mut server_rec,
 ) -> c_int {
+    boundary::quiet(|| write_notes(server));
     let python = manifold::PYTHON_VERSION;
     let banner = format!("mod_manifold/{} Python/{python}", env!("CARGO_PKG_VERSION"));
     let banner = CString::new(banner).expect("versions hold no NUL");
     // SAFETY: httpd calls this hook with a live pool, and copies the text.
     unsafe { ap_add_version_component(pool, banner.as_ptr()) };
     0
+}
+
+/// What is to be said of directives, in all servers; once, though httpd reads its configuration
+/// twice when it starts.
+fn write_notes(main: *mut server_rec) {
+    // SAFETY: it takes a number and returns one.
+    if unsafe { ap_state_query(AP_SQ_MAIN_STATE as c_int) } == AP_SQ_MS_CREATE_PRE_CONFIG as c_int {
+        return;
+    }
+    let mut said = HashSet::new();
+    let mut server = main;
+    while !server.is_null() {
+        // SAFETY: httpd passes its list of servers, and nothing else looks at the record meanwhile.
+        let config = unsafe { config::server(server) };
+        for (level, text) in config.notes.iter().filter(|(_, text)| said.insert(text.as_str())) {
+            log::server(*level, text);
+        }
+        // SAFETY: see above.
+        server = unsafe { (*server).next };
+    }
 }

@@ -22,14 +22,18 @@ pub(crate) fn load_all(runtime: &Runtime, main: *mut server_rec) {
     // SAFETY: httpd's list of servers does not change while a child runs.
     while let Some(server) = unsafe { next.as_ref() } {
         // SAFETY: the server is live, and children change no configuration.
-        for preload in &unsafe { config::server(next) }.preloads {
+        let config = unsafe { config::server(next) };
+        for preload in &config.preloads {
             let group = group_of(preload, server);
             if !seen.insert((group.clone(), preload.script.path_bytes())) {
                 continue;
             }
             let started = runtime.dispatch(&group, None, |job| {
                 job.task = Task::Load;
-                job.script = Some(Arc::clone(&preload.script));
+                job.script = Some(match config.case_sensitivity {
+                    Some(false) => Arc::new(preload.script.case_insensitive()),
+                    _ => Arc::clone(&preload.script),
+                });
             });
             loading.push((next, started));
         }

@@ -12,7 +12,7 @@ const FUNCTIONS: &str = "ap_hook_(handler|translate_name|child_init|child_stoppi
     |ap_add_(common|cgi)_vars|ap_add_version_component|ap_get_brigade|ap_pass_brigade\
     |ap_bucket_error_create|ap_set_(content_type|content_length|last_modified|etag)|ap_run_http_scheme\
     |ap_get_server_(name|port|banner|version)|ap_exists_config_define|ap_getword_conf|ap_no2slash\
-    |ap_get_request_id|ap_rvputs|ap_map_http_request_error|ap_get_remote_host\
+    |ap_get_request_id|ap_server_root_relative|ap_rvputs|ap_map_http_request_error|ap_get_remote_host\
     |apr_brigade_(create|cleanup|destroy|length)|apr_bucket_(heap|transient|pool|eos|flush)_create\
     |apr_table_(get|set|setn|add|addn|mergen|unset|elts|make)|apr_p(alloc|strdup|strmemdup|calloc)(_debug)?\
     |apr_pool_(cleanup_register|cleanup_kill|pre_cleanup_register)|apr_pool_cleanup_null\
@@ -20,12 +20,12 @@ const FUNCTIONS: &str = "ap_hook_(handler|translate_name|child_init|child_stoppi
     |apr_bucket_(alloc|free|heap_make|simple_copy|simple_split|setaside_noop|file_enable_mmap)\
     |ap_(pregcomp|regexec|pregsub)|apr_brigade_insert_file|apr_file_open|ap_index_of_response\
     |apr_bucket_shared_split|ap_run_handler|ap_discard_request_body|ap_is_initial_req|ap_get_server_revision";
-const TYPES: &str = "module|module_struct|command_rec|cmd_parms|request_rec|server_rec|conn_rec\
+const TYPES: &str = "ap_directive_t|module|module_struct|command_rec|cmd_parms|request_rec|server_rec|conn_rec\
     |process_rec|apr_pool_t|apr_table_(t|entry_t)|apr_array_header_t|apr_bucket|apr_bucket_brigade\
     |apr_bucket_type_t|apr_status_t|ap_filter_t|ap_logconf|apr_read_type_e|ap_input_mode_t|cmd_how|ap_version_t|apr_filetype_e";
 const VARIABLES: &str = "ap_server_conf|ap_my_pid|apr_bucket_type_(eos|flush|error|eor)\
     |ap_bucket_type_error|MODULE_MAGIC_(COOKIE|NUMBER_MAJOR|NUMBER_MINOR)|APLOG_.*|HTTP_.*|OK|DECLINED\
-    |DONE|RSRC_CONF|ACCESS_CONF|OR_.*|OPT_.*|EXEC_ON_READ|AP_MPMQ_.*|APR_HOOK_.*|AP_REQ_.*|AP_SQ_.*\
+    |DONE|RSRC_CONF|ACCESS_CONF|OR_.*|OPT_.*|EXEC_ON_READ|AP_MPMQ_.*|APR_HAS_.*_SERIALIZE|APR_HOOK_.*|AP_REQ_.*|AP_SQ_.*\
     |APR_SUCCESS|APR_EOF|APR_EGENERAL|APR_ENOMEM|APR_FOPEN_.*|APR_OS_START_.*|AP_SERVER_(MAJOR|MINOR|PATCHLEVEL)VERSION_NUMBER\
     |REQUEST_.*|AP_FILTER_ERROR|NOT_IN_.*|GLOBAL_ONLY|APR_BLOCK_READ|AP_CONN_.*|AP_REG_EXTENDED|AP_DEBUG.*";
 

@@ -1,6 +1,6 @@
 //! One interpreter, and the thread states by which threads attach to it.
 
-use super::Attached;
+use super::{Attached, Object};
 use crate::Gil;
 use cpython_sys::*;
 use std::ptr::NonNull;
@@ -64,7 +64,36 @@ pub(crate) struct ThreadState {
     raw: NonNull<PyThreadState>,
 }
 
+/// The address of a thread state, by which other threads of its interpreter may look at it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ThreadHandle(NonNull<PyThreadState>);
+
+// SAFETY: it is an address; whoever follows it has to promise that the state is there.
+unsafe impl Send for ThreadHandle {}
+// SAFETY: see above.
+unsafe impl Sync for ThreadHandle {}
+
+impl ThreadHandle {
+    /// The frame that the thread is in, if it is in Python code at all.
+    ///
+    /// # Safety
+    ///
+    /// The state is live, and of the interpreter that this thread is attached to.
+    pub(crate) unsafe fn frame<'py>(&self, py: Attached<'py>) -> Option<Object<'py>> {
+        // SAFETY: the caller's promise; only threads that hold the GIL change their frames, and
+        // this thread does; it returns a new reference, or null without an exception.
+        let frame = unsafe { PyThreadState_GetFrame(self.0.as_ptr()) };
+        // SAFETY: see above.
+        unsafe { Object::from_owned(py, frame.cast()) }.ok()
+    }
+}
+
 impl ThreadState {
+    /// By what other threads may look at it.
+    pub(crate) fn handle(&self) -> ThreadHandle {
+        ThreadHandle(self.raw)
+    }
+
     /// Takes over the state that the current thread is attached by, and detaches.
     ///
     /// # Safety

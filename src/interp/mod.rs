@@ -17,5 +17,5 @@ pub(crate) mod object;
 pub(crate) mod startup;
 
 pub(crate) use attached::Attached;
-pub(crate) use interpreter::{Interpreter, ThreadState};
+pub(crate) use interpreter::{Interpreter, ThreadHandle, ThreadState};
 pub(crate) use object::{Kept, Object, Raised};

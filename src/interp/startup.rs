@@ -1,9 +1,9 @@
 //! CPython itself, and how interpreters are made.
 
 use super::ThreadState;
-use crate::{Gil, Settings};
+use crate::{Gil, HashSeed, PythonSettings, Settings};
 use cpython_sys::*;
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, CString, c_int, c_ulong};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -18,11 +18,15 @@ use std::path::Path;
 ///
 /// What CPython says it could not do.
 pub(crate) fn start_python(settings: &Settings) -> Result<ThreadState, String> {
+    if let Some(home) = &settings.python_home {
+        check_home(home)?;
+    }
     preinitialize()?;
     let mut config = Config::new();
     if let Some(home) = &settings.python_home {
         set_home(&mut config, home)?;
     }
+    set_flags(&mut config, &settings.python)?;
     let mut argument = c"mod_wsgi".as_ptr();
     // SAFETY: the configuration is initialised, and one argument is given.
     check(unsafe { PyConfig_SetBytesArgv(config.as_mut(), 1, &raw mut argument) })?;
@@ -87,6 +91,67 @@ fn preinitialize() -> Result<(), String> {
     config.coerce_c_locale_warn = 0;
     // SAFETY: nothing of CPython runs yet.
     check(unsafe { Py_PreInitialize(&raw const config) })
+}
+
+/// What is wrong with a home, where that can be seen: CPython itself would only say that it finds
+/// no codec for file names.
+fn check_home(home: &Path) -> Result<(), String> {
+    // The directory's own entry: to look at it takes the permission to search the directory.
+    match std::fs::metadata(home.join(".")) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err("it is no directory".to_owned()),
+        Err(error) => return Err(format!("it is no directory that can be searched: {error}")),
+    }
+    let Ok(environment) = std::fs::read_to_string(home.join("pyvenv.cfg")) else {
+        return Ok(());
+    };
+    match environment_version(&environment) {
+        Some(version) if version != VERSION_TEXT => Err(format!(
+            "it is a virtual environment of Python {version}, and this module was built for \
+             Python {VERSION_TEXT}"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// `major.minor` of the Python that a virtual environment was made with, by its pyvenv.cfg: `venv`
+/// writes `version`, other tools `version_info`.
+fn environment_version(text: &str) -> Option<String> {
+    let value = |wanted: &str| {
+        let mut pairs = text.lines().filter_map(|line| line.split_once('='));
+        pairs.find(|(key, _)| key.trim().eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
+    };
+    let mut numbers = value("version").or_else(|| value("version_info"))?.trim().split('.');
+    Some(format!("{}.{}", numbers.next()?, numbers.next()?))
+}
+
+/// What the command line of `python` would say.
+fn set_flags(config: &mut Config, settings: &PythonSettings) -> Result<(), String> {
+    if let Some(level) = settings.optimize {
+        config.0.optimization_level = level.into();
+    }
+    match settings.hash_seed {
+        // The environment is asked only where this is left open.
+        Some(HashSeed::Random) => config.0.use_hash_seed = 0,
+        Some(HashSeed::Fixed(seed)) => {
+            config.0.use_hash_seed = 1;
+            config.0.hash_seed = c_ulong::from(seed);
+        }
+        None => {}
+    }
+    if settings.dont_write_bytecode {
+        config.0.write_bytecode = 0;
+    }
+    for filter in &settings.warnings {
+        let wide: Vec<libc::wchar_t> = filter
+            .chars()
+            .map(|character| libc::wchar_t::try_from(u32::from(character)).unwrap_or_default())
+            .chain([0])
+            .collect();
+        // SAFETY: the list is part of a valid configuration, and the text ends with a NUL.
+        check(unsafe { PyWideStringList_Append(&raw mut config.0.warnoptions, wide.as_ptr()) })?;
+    }
+    Ok(())
 }
 
 /// A virtual environment is found by the name of its executable; anything else is a prefix.
@@ -158,4 +223,20 @@ fn check(status: PyStatus) -> Result<(), String> {
         (None, Some(message)) => message.into_owned(),
         _ => format!("CPython asked to exit with status {exit}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::environment_version;
+
+    #[test]
+    fn a_virtual_environment_says_which_python_it_is_of() {
+        let version = |text| environment_version(text);
+        let venv = "home = /usr/bin\nversion = 3.11.2\nexecutable = /usr/bin/python3.11\n";
+        assert_eq!(version(venv).as_deref(), Some("3.11"));
+        assert_eq!(version("version_info = 3.12.0.final.0\n").as_deref(), Some("3.12"));
+        assert_eq!(version("version_info=3.12\nversion=3.13.1").as_deref(), Some("3.13"));
+        assert_eq!(version("home = /usr/bin\n"), None);
+        assert_eq!(version("version = three\n"), None);
+    }
 }

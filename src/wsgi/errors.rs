@@ -71,6 +71,12 @@ pub(super) fn stream<'py>(
     )
 }
 
+/// A function that logs its text at level info, for our own Python modules. `stream` is the
+/// interpreter's own.
+pub(super) fn info_function<'py>(stream: &Object<'py>) -> Result<Object<'py>, Raised> {
+    class::function(stream, FUNCTIONS.row(0))
+}
+
 /// The request has ended: what is left of a line is logged, and further use raises.
 pub(super) fn finish(stream: &Object<'_>) {
     // SAFETY: callers pass what `stream` above made.
@@ -172,6 +178,25 @@ static METHODS: Methods<10> = Methods::new([
     class::method(c"writable", yes, c"writable(): True."),
     class::end(),
 ]);
+
+static FUNCTIONS: Methods<2> = Methods::new([
+    class::method(c"info", info, c"info(text): log the lines of a text at level info."),
+    class::end(),
+]);
+
+unsafe extern "C" fn info(
+    this: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    class::call(this, arguments, count, |py, _: &Stream, arguments| {
+        let [text] = arguments else {
+            return Err(type_error(py, "info() takes one argument"));
+        };
+        log(py, served(), Level::Info, text.to_text()?);
+        Ok(Object::none(py))
+    })
+}
 
 unsafe extern "C" fn write(
     this: *mut PyObject,

@@ -5,10 +5,12 @@ use super::{errors, input, request};
 use crate::interp::ending::ExitFunctions;
 use crate::interp::exception::Exception;
 use crate::interp::{Attached, Kept, Object, Raised};
+use crate::options::Resolved;
 use crate::{Code, GroupName, Settings};
 use cpython_sys::*;
 use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt;
 
 /// How many names of environ keys are kept as Python objects. Header names come from clients, so
@@ -32,6 +34,8 @@ pub(crate) struct Residents {
     pub(super) scripts: Scripts,
     keys: Guarded<HashMap<Box<[u8]>, Kept>>,
     exit: ExitFunctions,
+    /// Formats a stack, where requests that take long are to be reported.
+    format_stack: Option<Kept>,
 }
 
 /// Data that only threads attached to its interpreter touch, one at a time.
@@ -57,14 +61,20 @@ impl Residents {
         py: Attached<'_>,
         group: &GroupName,
         settings: &Settings,
+        options: &Resolved,
     ) -> Result<Self, String> {
-        Self::prepare(py, group, settings).map_err(|raised| {
+        Self::prepare(py, group, settings, options).map_err(|raised| {
             Exception::take(py, raised).traceback().trim_end().replace('\n', " | ")
         })
     }
 
-    fn prepare(py: Attached<'_>, group: &GroupName, settings: &Settings) -> Result<Self, Raised> {
-        let bootstrap = bootstrap_module(py)?;
+    fn prepare(
+        py: Attached<'_>,
+        group: &GroupName,
+        settings: &Settings,
+        options: &Resolved,
+    ) -> Result<Self, Raised> {
+        let bootstrap = module(py, c"_mod_manifold", concat!(include_str!("bootstrap.py"), "\0"))?;
         let errors_class = errors::class(py)?;
         let stream = errors::stream(&errors_class, None)?;
         let name = Object::latin1(py, group.as_bytes())?;
@@ -84,9 +94,9 @@ impl Residents {
 
         bootstrap.attribute(c"announce_exit")?.call([&Object::text(py, &group.to_string())?])?;
 
-        if !settings.python_path.is_empty() {
+        for paths in &options.python_path {
             let list = list(py)?;
-            for path in &settings.python_path {
+            for path in paths {
                 let path = Object::path(py, path.as_os_str().as_bytes())?;
                 list.attribute(c"append")?.call([&path])?;
             }
@@ -95,6 +105,19 @@ impl Residents {
                 tracing::error!("{}: WSGIPythonPath: {}", Code::PathNotAdded, problem.to_text()?);
             }
         }
+        restrict(py, options, &stream)?;
+        if let Some(interval) = options.switch_interval {
+            let set = Object::import(py, c"sys")?.attribute(c"setswitchinterval")?;
+            set.call([&Object::float(py, interval.seconds)?])?;
+        }
+        let format_stack = match settings.slow_requests {
+            Some(_) => {
+                let source = concat!(include_str!("slow.py"), "\0");
+                let slow = module(py, c"_mod_manifold_slow", source)?;
+                Some(Kept::new(slow.attribute(c"format_stack")?))
+            }
+            None => None,
+        };
 
         let base = dict(py)?;
         base.set_item_named(c"wsgi.version", &pair(py, 1, 0)?)?;
@@ -124,6 +147,7 @@ impl Residents {
                 join_threads: Kept::new(bootstrap.attribute(c"join_threads")?),
                 run_exit_callbacks: Kept::new(bootstrap.attribute(c"run_exit_callbacks")?),
             },
+            format_stack,
         })
     }
 
@@ -150,6 +174,14 @@ impl Residents {
         Scripts::collect(py);
     }
 
+    /// The stack of a thread that ends with this frame, as a traceback shows it.
+    pub(crate) fn format_stack<'py>(&self, frame: &Object<'py>) -> Result<String, Raised> {
+        match &self.format_stack {
+            Some(format_stack) => format_stack.get(frame.py()).call([frame])?.to_text(),
+            None => Ok(String::new()),
+        }
+    }
+
     /// What the interpreter's end needs.
     pub(crate) fn exit_functions(&self, py: Attached<'_>) -> ExitFunctions {
         ExitFunctions {
@@ -170,6 +202,9 @@ impl Residents {
         for kept in [self.request_class, self.input_class, self.errors_class, self.base_environ] {
             drop(kept.release(py));
         }
+        if let Some(kept) = self.format_stack {
+            drop(kept.release(py));
+        }
         for (_, key) in self.keys.0.into_inner() {
             drop(key.release(py));
         }
@@ -177,15 +212,40 @@ impl Residents {
     }
 }
 
-fn bootstrap_module(py: Attached<'_>) -> Result<Object<'_>, Raised> {
-    let source = concat!(include_str!("bootstrap.py"), "\0");
-    let name = c"_mod_manifold".as_ptr();
+/// Takes from applications what the options say.
+fn restrict<'py>(
+    py: Attached<'py>,
+    options: &Resolved,
+    stream: &Object<'py>,
+) -> Result<(), Raised> {
+    let Resolved { restrict_stdin, restrict_stdout, restrict_signal, .. } = *options;
+    if !(restrict_stdin || restrict_stdout || restrict_signal) {
+        return Ok(());
+    }
+    let source = concat!(include_str!("restrict.py"), "\0");
+    let module = module(py, c"_mod_manifold_restrict", source)?;
+    if restrict_stdin {
+        module.attribute(c"restrict_stdin")?.call([])?;
+    }
+    if restrict_stdout {
+        module.attribute(c"restrict_stdout")?.call([])?;
+    }
+    if restrict_signal {
+        let log = errors::info_function(stream)?;
+        module.attribute(c"restrict_signal")?.call([&log])?;
+    }
+    Ok(())
+}
+
+/// Runs a module of ours; its source ends with a NUL.
+fn module<'py>(py: Attached<'py>, name: &CStr, source: &str) -> Result<Object<'py>, Raised> {
+    let source = CStr::from_bytes_with_nul(source.as_bytes()).expect("one NUL, at its end");
     // SAFETY: attached; both are C strings; it returns a new reference or raises.
-    let code = unsafe { Py_CompileString(source.as_ptr().cast(), name, Py_file_input) };
+    let code = unsafe { Py_CompileString(source.as_ptr(), name.as_ptr(), Py_file_input) };
     // SAFETY: see above.
     let code = unsafe { Object::from_owned(py, code) }?;
     // SAFETY: attached; it returns a new reference or raises.
-    unsafe { Object::from_owned(py, PyImport_ExecCodeModule(name, code.as_ptr())) }
+    unsafe { Object::from_owned(py, PyImport_ExecCodeModule(name.as_ptr(), code.as_ptr())) }
 }
 
 fn dict(py: Attached<'_>) -> Result<Object<'_>, Raised> {

@@ -55,6 +55,86 @@ fn a_python_home_that_may_not_be_read_costs_only_the_applications() {
 }
 
 #[test]
+fn a_python_home_that_cannot_be_one_is_named_with_what_is_wrong() {
+    let server = Server::start_with(with_home("${ROOT}/docs/static.txt"), with_static);
+    serves_all_but_python(&server, "docs/static.txt");
+    let line = server.log().wait_for(&[":crit]"]);
+    assert!(line.contains("Not a directory"), "{line}");
+    server.stop();
+    let server = Server::start_with(with_home("${ROOT}/venv"), |root| {
+        with_static(root);
+        write(root, "venv/pyvenv.cfg", "home = /usr/bin\nversion = 3.7.1\n");
+    });
+    serves_all_but_python(&server, "venv");
+    let line = server.log().wait_for(&[":crit]"]);
+    assert!(line.contains("a virtual environment of Python 3.7"), "{line}");
+}
+
+#[test]
+fn a_virtual_environment_is_known_by_its_pyvenv_cfg() {
+    let server = Server::start_with(
+        crate::runtime_directives::asking("").python_home("${ROOT}/venv"),
+        |root| {
+            // What `python -m venv` makes, as far as it matters.
+            let python = std::env::var("MANIFOLD_PYTHON").expect("MANIFOLD_PYTHON names a Python");
+            let home = std::path::Path::new(&python).parent().expect("its folder").display();
+            write(root, "venv/pyvenv.cfg", &format!("home = {home}\n"));
+            fs::create_dir(root.join("venv/bin")).expect("its bin");
+            std::os::unix::fs::symlink(&python, root.join("venv/bin/python")).expect("its python");
+            let version = std::env::var("MANIFOLD_PYTHON_VERSION").expect("its version");
+            let (minor, _) = version.rsplit_once('.').expect("three numbers");
+            let folder = format!("venv/lib/python{minor}/site-packages");
+            write(root, &format!("{folder}/in_the_venv.py"), "TASTE = 'venv'\n");
+            write(root, &format!("{folder}/more.pth"), "../../../linked\n");
+            write(root, "venv/linked/in_linked.py", "TASTE = 'linked'\n");
+        },
+    );
+    for group in ["main", "sub"] {
+        let ask = |expression| crate::runtime_directives::ask(&server, group, expression);
+        assert_eq!(ask("sys.prefix"), format!("'{}'", server.path("venv").display()));
+        assert_ne!(ask("sys.base_prefix"), ask("sys.prefix"));
+        assert_eq!(ask("in_the_venv.TASTE"), "'venv'");
+        assert_eq!(ask("in_linked.TASTE"), "'linked'");
+    }
+}
+
+#[test]
+fn the_python_path_of_httpds_environment_is_honoured_behind_the_directives() {
+    let conf = crate::runtime_directives::asking("WSGIPythonPath ${ROOT}/first")
+        .environment("PYTHONPATH", "${ROOT}/second");
+    let server = Server::start_with(conf, |root| {
+        write(root, "first/in_both.py", "TASTE = 'first'\n");
+        write(root, "second/in_both.py", "TASTE = 'second'\n");
+        write(root, "second/in_second.py", "TASTE = 'second'\n");
+    });
+    for group in ["main", "sub"] {
+        let ask = |expression| crate::runtime_directives::ask(&server, group, expression);
+        assert_eq!(ask("in_both.TASTE"), "'first'");
+        assert_eq!(ask("in_second.TASTE"), "'second'");
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_added_ends_its_list_and_no_other() {
+    let server = Server::start_with(
+        crate::runtime_directives::asking(
+            "WSGIPythonPath ${ROOT}/base\n<WSGIInterpreterOptions>\n\
+             WSGIPythonPath ${ROOT}/more:/no/such/folder:${ROOT}/never\n</WSGIInterpreterOptions>",
+        ),
+        |root| {
+            for folder in ["base", "more", "never"] {
+                write(root, &format!("{folder}/taste.py"), "");
+            }
+        },
+    );
+    let path = crate::runtime_directives::ask(&server, "sub", "sys.path");
+    let place = |folder: &str| path.find(&format!("'{}'", server.path(folder).display()));
+    assert!(place("more") < place("base") && place("more").is_some(), "{path}");
+    assert_eq!(place("never"), None, "{path}");
+    server.log().wait_for(&[":error]", "MNF0018", "/no/such/folder"]);
+}
+
+#[test]
 fn a_graceful_restart_mends_a_server_whose_python_home_was_wrong() {
     let server = Server::start_with(with_home("/no/such/python"), with_static);
     serves_all_but_python(&server, "/no/such/python");

@@ -1,7 +1,10 @@
 //! How a runtime starts and ends. Each test has a process of its own, which it leaves as it is.
 
 use crate::harness::{Folder, Request, app_script, in_its_own_process, request, settings};
-use manifold::{Code, GroupName, Left, Limits, Outcome, Refusal, Runtime, Script, Settings};
+use manifold::{
+    Code, GroupName, InterpreterOptions, Left, Limits, OptionsTable, Outcome, Refusal, Runtime,
+    Script, Settings,
+};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -341,7 +344,13 @@ def application(environ, start_response):
 ",
         );
         let python_path = vec![folder.path().to_owned(), folder.path().join("missing")];
-        let runtime = Runtime::start(Settings { python_path, ..settings() });
+        let runtime = Runtime::start(Settings {
+            options: OptionsTable {
+                base: InterpreterOptions { python_path, ..Default::default() },
+                ..Default::default()
+            },
+            ..settings()
+        });
         for group in ["", "a"] {
             let answered = send(&runtime, group, &app, "/").expect("it is taken").finish(b"");
             assert_eq!(answered.outcome, Some(Outcome::Complete), "{answered:?}");

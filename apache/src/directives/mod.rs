@@ -1,16 +1,25 @@
 //! The directives: one row each, and a file for each topic.
 
 mod group;
+mod old;
+mod options;
 mod process;
 mod request;
 mod rows;
+mod runtime;
 mod script;
+mod sockets;
+mod telemetry;
 mod words;
 
 use crate::boundary;
-use httpd_sys::{Command, CommandTable, ap_check_cmd_context, apr_pool_t, cmd_parms};
+use httpd_sys::{
+    AP_SQ_MAIN_STATE, AP_SQ_MS_RUN_MPM, Command, CommandTable, ap_check_cmd_context,
+    ap_state_query, apr_pool_t, cmd_parms,
+};
+use manifold::{Code, Level};
 use rows::{ROWS, Row};
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use words::Words;
 
 /// The directives as httpd wants them.
@@ -51,8 +60,34 @@ fn apply(name: &str) -> Option<Apply> {
         "WSGICaseSensitivity" => process::case_sensitivity,
         "WSGIRestrictEmbedded" => process::restrict_embedded,
         "WSGIPythonHome" => process::python_home,
-        "WSGIPythonPath" => process::python_path,
-        "WSGIPerInterpreterGIL" => process::own_gil,
+        "WSGIPythonOptimize" => runtime::python_optimize,
+        "WSGIPythonWarnings" => runtime::python_warnings,
+        "WSGIPythonHashSeed" => runtime::python_hash_seed,
+        "WSGIDontWriteBytecode" => runtime::dont_write_bytecode,
+        "WSGIPythonEggs" => runtime::python_eggs,
+        "WSGIDestroyInterpreter" => runtime::destroy_interpreter,
+        "WSGIPythonPath"
+        | "WSGIPerInterpreterGIL"
+        | "WSGIFreeThreading"
+        | "WSGISwitchInterval"
+        | "WSGIRestrictStdin"
+        | "WSGIRestrictStdout"
+        | "WSGIRestrictSignal" => options::for_all,
+        "WSGIInterpreterOptions" => options::block,
+        "WSGISlowRequests" => runtime::slow_requests,
+        "WSGIVerboseDebugging" => runtime::verbose_debugging,
+        "WSGIServerMetrics" => runtime::server_metrics,
+        "WSGITelemetryService" => telemetry::service,
+        "WSGITelemetryOptions" => telemetry::options,
+        "WSGISocketPrefix" => sockets::socket_prefix,
+        "WSGISocketRotation" => sockets::socket_rotation,
+        "WSGIAcceptMutex" => sockets::accept_mutex,
+        "WSGILazyInitialization"
+        | "WSGIReloadMechanism"
+        | "WSGIOutputBuffering"
+        | "WSGIPy3kWarningFlag"
+        | "WSGIPythonExecutable"
+        | "WSGIUserAuthoritative" => old::directive,
         "WSGIInterpreterThreads" => process::interpreter_threads,
         "WSGIInterpreterLimit" => process::interpreter_limit,
         _ => return None,
@@ -82,9 +117,9 @@ unsafe extern "C" fn carry_out(
         // SAFETY: raw arguments are a C string, possibly empty.
         let text = unsafe { CStr::from_ptr(arguments) };
         let words = Words::new(text.to_bytes());
-        let name = name.to_str().expect("ASCII");
-        let row = ROWS.iter().find(|row| row.name.to_bytes() == name.as_bytes());
+        let row = ROWS.iter().find(|row| row.name == name);
         let row = row.expect("httpd knows our rows only");
+        let name = row.plain_name();
         let mut directive = Directive { parameters, section, row, name, words };
         directive.check_place()?;
         apply(name).ok_or_else(|| format!("{name} does nothing yet"))?(&mut directive)
@@ -125,24 +160,12 @@ impl Directive<'_> {
 
     /// The next word, which has to be there and not be empty.
     fn required(&mut self, what: &str) -> Result<Vec<u8>, String> {
-        match self.words.word() {
-            Some(word) if !word.is_empty() => Ok(word),
-            Some(_) => Err(format!("{}: the {what} is empty", self.name)),
-            None => Err(format!("{}: the {what} is missing", self.name)),
-        }
+        self.words.required(self.name, what)
     }
 
     /// The only word there may be.
     fn only(&mut self, what: &str) -> Result<Vec<u8>, String> {
-        let word = self.required(what)?;
-        match self.words.word() {
-            None => Ok(word),
-            Some(more) => Err(format!(
-                "{} takes one argument, the {what}; '{}' is one too many (put quotes around an argument with spaces)",
-                self.name,
-                String::from_utf8_lossy(&more)
-            )),
-        }
+        Words::new(self.words.take_rest()).only(self.name, what)
     }
 
     /// All words, of which there has to be one.
@@ -168,8 +191,39 @@ impl Directive<'_> {
     }
 
     fn refuse(&self, given: &[u8], accepted: &str) -> String {
-        format!("{}: '{}' is not {accepted}", self.name, String::from_utf8_lossy(given))
+        refusal(self.name, given, accepted)
     }
+
+    /// Has a warning about this directive logged when the server starts: what became of it.
+    fn note(&mut self, what: &str) {
+        self.note_about(self.name, what);
+    }
+
+    /// The same, for a directive inside this one.
+    fn note_about(&mut self, name: &str, what: &str) {
+        self.keep_note(Level::Warning, format!("{}: {name} {what}", Code::OptionIgnored));
+    }
+
+    /// The same, at level info.
+    fn note_info(&mut self, what: &str) {
+        self.keep_note(Level::Info, format!("{}: {} {what}", Code::OptionIgnored, self.name));
+    }
+
+    /// Not in .htaccess, which httpd reads for each request.
+    fn keep_note(&mut self, level: Level, text: String) {
+        // SAFETY: it takes a number and returns one.
+        if unsafe { ap_state_query(AP_SQ_MAIN_STATE as c_int) } == AP_SQ_MS_RUN_MPM as c_int {
+            return;
+        }
+        let notes = &mut self.server().notes;
+        if !notes.iter().any(|(_, other)| *other == text) {
+            notes.push((level, text));
+        }
+    }
+}
+
+fn refusal(name: &str, given: &[u8], accepted: &str) -> String {
+    format!("{name}: '{}' is not {accepted}", String::from_utf8_lossy(given))
 }
 
 /// httpd's flags are spelled in either case.

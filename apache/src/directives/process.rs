@@ -1,7 +1,6 @@
 //! Directives about whole processes: which Python, and how many interpreters and threads.
 
 use super::Directive;
-use crate::config::OwnGil;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -9,29 +8,7 @@ use std::path::PathBuf;
 /// `WSGIPythonHome directory`: the prefix of a Python installation or virtual environment.
 pub(super) fn python_home(directive: &mut Directive<'_>) -> Result<(), String> {
     let path = directive.only("directory")?;
-    directive.server().python_home = Some(PathBuf::from(OsString::from_vec(path)));
-    Ok(())
-}
-
-/// `WSGIPythonPath directory[:directory...]`: what comes first on `sys.path`.
-pub(super) fn python_path(directive: &mut Directive<'_>) -> Result<(), String> {
-    let list = directive.only("list of directories")?;
-    let paths = list.split(|byte| *byte == b':').filter(|path| !path.is_empty());
-    directive.server().python_path =
-        paths.map(|path| PathBuf::from(OsString::from_vec(path.to_vec()))).collect();
-    Ok(())
-}
-
-/// `WSGIPerInterpreterGIL On|Off|Auto`: whether a sub-interpreter has a GIL of its own.
-pub(super) fn own_gil(directive: &mut Directive<'_>) -> Result<(), String> {
-    let word = directive.only("value")?;
-    let value = match word.to_ascii_lowercase().as_slice() {
-        b"auto" => OwnGil::Auto,
-        b"on" => OwnGil::On,
-        b"off" => OwnGil::Off,
-        _ => return Err(directive.refuse(&word, "On, Off or Auto")),
-    };
-    directive.server().own_gil = Some(value);
+    directive.server().python_home = Some(os_path(path));
     Ok(())
 }
 
@@ -61,4 +38,15 @@ pub(super) fn restrict_embedded(directive: &mut Directive<'_>) -> Result<(), Str
     let flag = directive.on_off()?;
     directive.server().restrict_embedded = Some(flag);
     Ok(())
+}
+
+/// A path as httpd gives it.
+pub(super) fn os_path(path: Vec<u8>) -> PathBuf {
+    PathBuf::from(OsString::from_vec(path))
+}
+
+/// A list of paths with colons between them.
+pub(super) fn os_paths(list: &[u8]) -> Vec<PathBuf> {
+    let paths = list.split(|byte| *byte == b':').filter(|path| !path.is_empty());
+    paths.map(|path| os_path(path.to_vec())).collect()
 }

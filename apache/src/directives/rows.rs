@@ -1,7 +1,7 @@
 //! What httpd and the documentation are told of each directive. No functions here, so that a test
 //! can hold the pages to it without a httpd around.
 
-use httpd_sys::{ACCESS_CONF, GLOBAL_ONLY, OR_FILEINFO, RSRC_CONF};
+use httpd_sys::{ACCESS_CONF, GLOBAL_ONLY, OR_AUTHCFG, OR_FILEINFO, RSRC_CONF};
 use std::ffi::CStr;
 
 /// Every directive of this module: its syntax and place, and the head of its page in
@@ -134,6 +134,42 @@ pub(super) const ROWS: &[Row] = &[
         place: Place::MainServer,
     },
     Row {
+        name: c"WSGIPythonOptimize",
+        arguments: c"0|1|2",
+        default: "what the environment says (PYTHONOPTIMIZE), else 0",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIPythonWarnings",
+        arguments: c"filter",
+        default: "none",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIPythonHashSeed",
+        arguments: c"random|number",
+        default: "what the environment says (PYTHONHASHSEED), else random",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIDontWriteBytecode",
+        arguments: c"On|Off",
+        default: "`Off`",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIPythonEggs",
+        arguments: c"directory",
+        default: "none",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIDestroyInterpreter",
+        arguments: c"On|Off",
+        default: "`On`",
+        place: Place::MainServer,
+    },
+    Row {
         name: c"WSGIPythonPath",
         arguments: c"directory[:directory...]",
         default: "none",
@@ -143,6 +179,42 @@ pub(super) const ROWS: &[Row] = &[
         name: c"WSGIPerInterpreterGIL",
         arguments: c"On|Off|Auto",
         default: "`Auto`",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIFreeThreading",
+        arguments: c"On|Off",
+        default: "`Off`",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGISwitchInterval",
+        arguments: c"seconds",
+        default: "what CPython takes, 0.005",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIRestrictStdin",
+        arguments: c"On|Off",
+        default: "`Off`",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIRestrictStdout",
+        arguments: c"On|Off",
+        default: "`Off`",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIRestrictSignal",
+        arguments: c"On|Off",
+        default: "`On`",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"<WSGIInterpreterOptions",
+        arguments: c"[process-group=name] [application-group=name]> ... </WSGIInterpreterOptions>",
+        default: "none",
         place: Place::MainServer,
     },
     Row {
@@ -156,6 +228,90 @@ pub(super) const ROWS: &[Row] = &[
         arguments: c"number",
         default: "`64`",
         place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGISlowRequests",
+        arguments: c"seconds",
+        default: "none: nothing is said",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIVerboseDebugging",
+        arguments: c"On|Off",
+        default: "`Off`",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIServerMetrics",
+        arguments: c"On|Off",
+        default: "`Off`",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGITelemetryService",
+        arguments: c"unix:/path [interval=seconds]",
+        default: "none",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGITelemetryOptions",
+        arguments: c"[+|-]flag ...|None|All",
+        default: "`None`",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGISocketPrefix",
+        arguments: c"path",
+        default: "`wsgi` in httpd's directory for files of run time",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGISocketRotation",
+        arguments: c"On|Off",
+        default: "`On`",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIAcceptMutex",
+        arguments: c"default|flock|fcntl|sysvsem|posixsem|pthread",
+        default: "`default`",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGILazyInitialization",
+        arguments: c"...",
+        default: "none",
+        place: Place::Old,
+    },
+    Row {
+        name: c"WSGIReloadMechanism",
+        arguments: c"...",
+        default: "none",
+        place: Place::Old,
+    },
+    Row {
+        name: c"WSGIOutputBuffering",
+        arguments: c"...",
+        default: "none",
+        place: Place::Old,
+    },
+    Row {
+        name: c"WSGIPy3kWarningFlag",
+        arguments: c"...",
+        default: "none",
+        place: Place::Old,
+    },
+    Row {
+        name: c"WSGIPythonExecutable",
+        arguments: c"...",
+        default: "none",
+        place: Place::Old,
+    },
+    Row {
+        name: c"WSGIUserAuthoritative",
+        arguments: c"...",
+        default: "none",
+        place: Place::Old,
     },
 ];
 
@@ -181,6 +337,15 @@ pub(super) enum Place {
     Section,
     /// There, and in .htaccess where `AllowOverride FileInfo` allows it.
     Htaccess,
+    /// Wherever an earlier version may have had it: it does nothing.
+    Old,
+}
+
+impl Row {
+    /// The name without the `<` that marks a section.
+    pub(super) fn plain_name(&self) -> &'static str {
+        self.name.to_str().expect("ASCII").trim_start_matches('<')
+    }
 }
 
 impl Place {
@@ -190,6 +355,7 @@ impl Place {
             Self::MainServer | Self::Server => RSRC_CONF,
             Self::Section => RSRC_CONF | ACCESS_CONF,
             Self::Htaccess => OR_FILEINFO,
+            Self::Old => RSRC_CONF | ACCESS_CONF | OR_FILEINFO | OR_AUTHCFG,
         }
     }
 
@@ -197,7 +363,7 @@ impl Place {
     pub(super) fn forbidden(self) -> u32 {
         match self {
             Self::MainServer => GLOBAL_ONLY,
-            Self::Server | Self::Section | Self::Htaccess => 0,
+            Self::Server | Self::Section | Self::Htaccess | Self::Old => 0,
         }
     }
 
@@ -208,35 +374,52 @@ impl Place {
             Self::Server => "server config, virtual host",
             Self::Section => "server config, virtual host, directory",
             Self::Htaccess => "server config, virtual host, directory, .htaccess (FileInfo)",
+            Self::Old => {
+                "server config, virtual host, directory, .htaccess (FileInfo or AuthConfig)"
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ROWS, Row};
+    use super::{Place, ROWS, Row};
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     /// The beginning of a directive's page, which the table knows.
     fn head(row: &Row) -> String {
         let (name, arguments) = (row.name.to_str().unwrap(), row.arguments.to_str().unwrap());
+        let title = row.plain_name();
         format!(
-            "# {name}\n\n|  |  |\n|---|---|\n| Syntax | `{name} {arguments}` |\n| Default | {} |\n\
+            "# {title}\n\n|  |  |\n|---|---|\n| Syntax | `{name} {arguments}` |\n| Default | {} |\n\
              | Context | {} |\n\n",
             row.default,
             row.place.describe()
         )
     }
 
+    /// The page all directives of earlier versions share.
+    const OLD: &str = "old.md";
+
     /// With MANIFOLD_UPDATE_DOCS set, the heads are written instead.
     #[test]
     fn every_directive_has_a_page_that_begins_as_the_table_says() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/directives");
+        let mut pages = BTreeSet::new();
         for row in ROWS {
-            let path = folder.join(format!("{}.md", row.name.to_str().unwrap()));
+            let name = match row.place {
+                Place::Old => OLD.to_owned(),
+                _ => format!("{}.md", row.plain_name()),
+            };
+            let path = folder.join(&name);
+            pages.insert(name);
             let page = std::fs::read_to_string(&path)
                 .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            if std::env::var_os("MANIFOLD_UPDATE_DOCS").is_some() {
+            if row.place == Place::Old {
+                let line = format!("| `{}` |", row.plain_name());
+                assert!(page.contains(&line), "{}: it has no row {line}", path.display());
+            } else if std::env::var_os("MANIFOLD_UPDATE_DOCS").is_some() {
                 let (_, text) = page.split_once("| Context |").expect("a page has a head");
                 let (_, text) = text.split_once("\n\n").expect("a head ends with an empty line");
                 std::fs::write(&path, head(row) + text).unwrap();
@@ -249,7 +432,9 @@ mod tests {
                 );
             }
         }
-        let pages = std::fs::read_dir(&folder).unwrap().count();
-        assert_eq!(pages, ROWS.len(), "there is a page for something that is no directive");
+        let found = std::fs::read_dir(&folder).unwrap();
+        let found: BTreeSet<_> =
+            found.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        assert_eq!(found, pages, "there is a page for something that is no directive");
     }
 }

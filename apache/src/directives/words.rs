@@ -21,6 +21,32 @@ impl<'a> Words<'a> {
         Self { rest: line }
     }
 
+    /// What is left of the line, which is then empty.
+    pub(super) fn take_rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
+    /// The next word of the directive `name`, which has to be there and not be empty.
+    pub(super) fn required(&mut self, name: &str, what: &str) -> Result<Vec<u8>, String> {
+        match self.word() {
+            Some(word) if !word.is_empty() => Ok(word),
+            Some(_) => Err(format!("{name}: the {what} is empty")),
+            None => Err(format!("{name}: the {what} is missing")),
+        }
+    }
+
+    /// The only word that the directive `name` may have.
+    pub(super) fn only(mut self, name: &str, what: &str) -> Result<Vec<u8>, String> {
+        let word = self.required(name, what)?;
+        match self.word() {
+            None => Ok(word),
+            Some(more) => Err(format!(
+                "{name} takes one argument, the {what}; '{}' is one too many (put quotes around an argument with spaces)",
+                String::from_utf8_lossy(&more)
+            )),
+        }
+    }
+
     /// The next word. Quotes of either kind keep white space in it; inside them a backslash takes
     /// the meaning from a quote or a backslash.
     pub(super) fn word(&mut self) -> Option<Vec<u8>> {

@@ -17,6 +17,7 @@ pub(crate) struct Conf {
     threads: u32,
     timeout: u32,
     python_home: Option<String>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Conf {
@@ -31,6 +32,7 @@ impl Conf {
             threads: 8,
             timeout: 60,
             python_home,
+            environment: Vec::new(),
         };
         conf.and(text)
     }
@@ -78,6 +80,19 @@ impl Conf {
     pub(crate) fn python_home(mut self, home: &str) -> Conf {
         self.python_home = Some(home.to_owned());
         self
+    }
+
+    /// A variable of httpd's own environment.
+    pub(crate) fn environment(mut self, name: &'static str, value: &str) -> Conf {
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
+    /// The variables, for `Server`. `${ROOT}` in a value is the server root.
+    pub(super) fn variables(&self, root: &Path) -> Vec<(&'static str, String)> {
+        let root = root.display().to_string();
+        let resolve = |value: &String| value.replace("${ROOT}", &root);
+        self.environment.iter().map(|(name, value)| (*name, resolve(value))).collect()
     }
 
     /// The whole text of `httpd.conf`.

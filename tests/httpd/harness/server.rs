@@ -195,6 +195,7 @@ impl Server {
             .arg("-f")
             .arg(&file)
             .args(["-D", "FOREGROUND"])
+            .envs(conf.variables(root.path()))
             .stdin(Stdio::null())
             .stdout(said.try_clone().expect("the file is duplicated"))
             .stderr(said);
