@@ -68,6 +68,8 @@ codes! {
     ResponseLong = 22,
     /// An application called `os._exit`; the line is written by the bootstrap module.
     ProcessExit = 23,
+    /// A request took longer than it may, and its application was interrupted.
+    RequestTimeout = 24,
 }
 
 impl Code {
@@ -75,6 +77,7 @@ impl Code {
     pub fn status(self) -> u16 {
         match self {
             Self::QueueFull | Self::InterpreterLimit | Self::Stopping => 503,
+            Self::RequestTimeout => 504,
             _ => 500,
         }
     }

@@ -67,6 +67,7 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         variables.fill(job, &target.script, target.handler_script);
         job.script = Some(Arc::clone(&target.script));
         job.reload = config.script_reloading.unwrap_or(true);
+        job.verbosity = log::request_verbosity(r);
     });
     match conversation {
         Ok(conversation) => serve(r, &conversation),
@@ -146,7 +147,7 @@ fn serve(r: Request<'_>, conversation: &Conversation) -> c_int {
             Event::Reply(Reply::Ask { at_least, at_most }) => {
                 conversation.answer(body.read(at_least, at_most));
             }
-            Event::Reply(Reply::Log(entry)) => log::request(r, entry.level, &entry.text),
+            Event::Reply(Reply::Log(entry)) => log::entry(r, &entry),
             Event::Reply(Reply::Response(part)) => match responder.send(part) {
                 Sent::More => {}
                 Sent::Ended(status) => return status,

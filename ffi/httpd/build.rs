@@ -17,7 +17,7 @@ const FUNCTIONS: &str = "ap_hook_(handler|translate_name|child_init|child_stoppi
     |apr_table_(get|set|setn|add|addn|unset|elts|make)|apr_p(alloc|strdup|strmemdup|calloc)(_debug)?\
     |apr_pool_(cleanup_register|cleanup_kill|pre_cleanup_register)|apr_pool_cleanup_null\
     |apr_dynamic_fn_retrieve|apr_strerror|ap_die|ap_get_useragent_host|ap_auth_name\
-    |apr_bucket_shared_split|ap_run_handler|ap_discard_request_body|ap_is_initial_req|ap_get_server_revision";
+    |apr_bucket_shared_split|ap_run_handler|ap_discard_request_body|ap_is_initial_req|ap_get_server_(revision|description|built)|ap_show_mpm";
 const TYPES: &str = "module|module_struct|command_rec|cmd_parms|request_rec|server_rec|conn_rec\
     |process_rec|apr_pool_t|apr_table_(t|entry_t)|apr_array_header_t|apr_bucket|apr_bucket_brigade\
     |apr_bucket_type_t|apr_status_t|ap_filter_t|ap_logconf|apr_read_type_e|ap_input_mode_t|cmd_how|ap_version_t|apr_filetype_e";

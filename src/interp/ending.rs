@@ -21,16 +21,18 @@ pub(crate) enum End {
     Late,
 }
 
-/// The two functions of the bootstrap module that an end needs.
+/// The functions of our Python modules that an end needs.
 pub(crate) struct ExitFunctions {
+    /// Tells those who have subscribed that the process stops.
+    pub(crate) announce: Kept,
     /// Waits for the threads that applications made and did not mark as daemons.
     pub(crate) join_threads: Kept,
     /// Calls what was registered with `atexit`.
     pub(crate) run_exit_callbacks: Kept,
 }
 
-/// Waits, until the deadline, for the threads that applications made; then calls what they
-/// registered with `atexit`. Returns what is left beside this thread.
+/// Tells applications that the process stops; waits, until the deadline, for the threads that they
+/// made; then calls what they registered with `atexit`. Returns what is left beside this thread.
 ///
 /// The waiting happens on a thread of its own: a thread that never ends would otherwise keep the
 /// `atexit` callbacks from being called at all.
@@ -41,7 +43,9 @@ pub(crate) fn wind_up(
     functions: ExitFunctions,
     deadline: Instant,
 ) -> End {
-    let ExitFunctions { join_threads, run_exit_callbacks } = functions;
+    let ExitFunctions { announce, join_threads, run_exit_callbacks } = functions;
+    // First, since threads may end only because of it.
+    state.attach(|py| call(py, announce));
     // Half of the time for threads, so that callbacks have the rest however that goes.
     let now = Instant::now();
     let threads = now + deadline.saturating_duration_since(now) / 2;

@@ -7,6 +7,7 @@
 //! - [`request`]: `start_response` and `write`.
 //! - [`input`]: the request body, `wsgi.input`.
 //! - [`errors`]: the streams `wsgi.errors`, `sys.stderr` and `sys.stdout`.
+//! - [`running`]: which requests run, and what the module `mod_wsgi` asks.
 //! - [`serve`]: calling the application and sending what it returns.
 
 mod environ;
@@ -14,8 +15,10 @@ mod errors;
 mod input;
 mod request;
 mod residents;
+mod running;
 mod script;
 mod serve;
 
+pub use residents::COMPATIBLE_VERSION;
 pub(crate) use residents::Residents;
 pub(crate) use serve::serve;

@@ -1,6 +1,7 @@
 //! What an interpreter keeps from one request to the next.
 
 use super::script::Scripts;
+use super::running::{self, Running};
 use super::{errors, input, request};
 use crate::interp::ending::ExitFunctions;
 use crate::interp::exception::Exception;
@@ -10,13 +11,14 @@ use cpython_sys::*;
 use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 /// How many names of environ keys are kept as Python objects. Header names come from clients, so
 /// there has to be an end to it.
 const KEY_LIMIT: usize = 512;
 
 /// The version of mod_wsgi whose behaviour applications can rely on.
-const COMPATIBLE_VERSION: (i32, i32, i32) = (6, 1, 1);
+pub const COMPATIBLE_VERSION: (i32, i32, i32) = (6, 1, 1);
 
 /// What belongs to one interpreter, made when it is and released when it ends.
 pub(crate) struct Residents {
@@ -26,20 +28,41 @@ pub(crate) struct Residents {
     pub(super) errors_class: Kept,
     /// What every environ of this interpreter has in common.
     pub(super) base_environ: Kept,
+    /// `mod_wsgi.RequestTimeout`.
+    pub(super) request_timeout: Kept,
     pub(super) scripts: Scripts,
+    pub(super) running: Arc<Running>,
+    pub(super) events: Events,
     keys: Guarded<HashMap<Box<[u8]>, Kept>>,
     exit: ExitFunctions,
 }
 
+/// Who is told of events, and how.
+pub(super) struct Events {
+    /// `mod_wsgi.event_callbacks`, a list.
+    callbacks: Kept,
+    /// The class `Observation` of events.py.
+    pub(super) observation: Kept,
+}
+
+impl Events {
+    /// Whether somebody has subscribed. This is all that a request costs when nobody has.
+    pub(super) fn wanted(&self, _py: Attached<'_>) -> bool {
+        // SAFETY: attached, and events.py has made it as a list.
+        unsafe { PyList_GET_SIZE(self.callbacks.as_ptr()) > 0 }
+    }
+}
+
 /// Data that only threads attached to its interpreter touch, one at a time.
-struct Guarded<T>(RefCell<T>);
+#[derive(Default)]
+pub(super) struct Guarded<T>(RefCell<T>);
 
 // SAFETY: access takes the proof of being attached, so the interpreter's GIL orders it; and no
 // borrow lasts over anything that could let the GIL go.
 unsafe impl<T: Send> Sync for Guarded<T> {}
 
 impl<T> Guarded<T> {
-    fn borrow(&self, _py: Attached<'_>) -> RefMut<'_, T> {
+    pub(super) fn borrow(&self, _py: Attached<'_>) -> RefMut<'_, T> {
         self.0.borrow_mut()
     }
 }
@@ -64,6 +87,12 @@ impl Residents {
         let bootstrap = bootstrap_module(py)?;
         let errors_class = errors::class(py)?;
         let stream = errors::stream(&errors_class, None)?;
+        let running = Arc::new(Running::default());
+        let host = running::host(py, &running, settings.verbosity)?;
+        let sources = sources(py)?;
+        let events = bootstrap.attribute(c"prepare")?.call([&host, &sources])?;
+        let keep_stdout = Object::boolean(py, settings.keep_stdout);
+        bootstrap.attribute(c"redirect")?.call([&stream, &keep_stdout])?;
         let name = Object::latin1(py, group.as_bytes())?;
         let version = versions(py, COMPATIBLE_VERSION)?;
 
@@ -77,7 +106,7 @@ impl Residents {
             c"maximum_processes",
             &Object::integer(py, settings.processes.into())?,
         )?;
-        bootstrap.attribute(c"prepare")?.call([&stream, &attributes])?;
+        bootstrap.attribute(c"provide_mod_wsgi")?.call([&attributes, &events, &sources])?;
 
         bootstrap.attribute(c"announce_exit")?.call([&Object::text(py, &group.to_string())?])?;
 
@@ -92,6 +121,8 @@ impl Residents {
                 tracing::error!("{}: WSGIPythonPath: {}", Code::PathNotAdded, problem.to_text()?);
             }
         }
+
+        bootstrap.attribute(c"provide_apache")?.call([&apache(py, settings)?])?;
 
         let base = dict(py)?;
         base.set_item_named(c"wsgi.version", &pair(py, 1, 0)?)?;
@@ -113,9 +144,16 @@ impl Residents {
             input_class: Kept::new(input::class(py)?),
             errors_class: Kept::new(errors_class),
             base_environ: Kept::new(base),
+            request_timeout: Kept::new(bootstrap.attribute(c"RequestTimeout")?),
             scripts: Scripts::default(),
+            running,
+            events: Events {
+                callbacks: Kept::new(events.attribute(c"event_callbacks")?),
+                observation: Kept::new(events.attribute(c"Observation")?),
+            },
             keys: Guarded(RefCell::default()),
             exit: ExitFunctions {
+                announce: Kept::new(events.attribute(c"process_stopping")?),
                 join_threads: Kept::new(bootstrap.attribute(c"join_threads")?),
                 run_exit_callbacks: Kept::new(bootstrap.attribute(c"run_exit_callbacks")?),
             },
@@ -138,6 +176,7 @@ impl Residents {
     /// What the interpreter's end needs.
     pub(crate) fn exit_functions(&self, py: Attached<'_>) -> ExitFunctions {
         ExitFunctions {
+            announce: Kept::new(self.exit.announce.get(py)),
             join_threads: Kept::new(self.exit.join_threads.get(py)),
             run_exit_callbacks: Kept::new(self.exit.run_exit_callbacks.get(py)),
         }
@@ -145,13 +184,17 @@ impl Residents {
 
     /// Lets everything go.
     pub(crate) fn release(self, py: Attached<'_>) {
-        let ExitFunctions { join_threads, run_exit_callbacks } = self.exit;
-        for kept in [join_threads, run_exit_callbacks] {
+        let ExitFunctions { announce, join_threads, run_exit_callbacks } = self.exit;
+        for kept in [announce, join_threads, run_exit_callbacks] {
             drop(kept.release(py));
         }
         for kept in [self.request_class, self.input_class, self.errors_class, self.base_environ] {
             drop(kept.release(py));
         }
+        for kept in [self.request_timeout, self.events.callbacks, self.events.observation] {
+            drop(kept.release(py));
+        }
+        self.running.release(py);
         for (_, key) in self.keys.0.into_inner() {
             drop(key.release(py));
         }
@@ -170,7 +213,29 @@ fn bootstrap_module(py: Attached<'_>) -> Result<Object<'_>, Raised> {
     unsafe { Object::from_owned(py, PyImport_ExecCodeModule(name, code.as_ptr())) }
 }
 
-fn dict(py: Attached<'_>) -> Result<Object<'_>, Raised> {
+/// The texts of our other Python modules, by name.
+fn sources(py: Attached<'_>) -> Result<Object<'_>, Raised> {
+    let sources = dict(py)?;
+    sources.set_item_named(c"events", &Object::text(py, include_str!("events.py"))?)?;
+    sources.set_item_named(c"log_handler", &Object::text(py, include_str!("log_handler.py"))?)?;
+    Ok(sources)
+}
+
+/// What the module `apache` says.
+fn apache<'py>(py: Attached<'py>, settings: &Settings) -> Result<Object<'py>, Raised> {
+    let names = &settings.server_names;
+    let apache = dict(py)?;
+    apache.set_item_named(c"version", &versions(py, settings.server_version)?)?;
+    apache.set_item_named(c"description", &Object::text(py, &names.description)?)?;
+    apache.set_item_named(c"build_date", &Object::text(py, &names.build_date)?)?;
+    apache.set_item_named(c"mpm_name", &Object::text(py, &names.mpm)?)?;
+    let (processes, threads) = (settings.processes.into(), names.threads.into());
+    apache.set_item_named(c"maximum_processes", &Object::integer(py, processes)?)?;
+    apache.set_item_named(c"threads_per_process", &Object::integer(py, threads)?)?;
+    Ok(apache)
+}
+
+pub(super) fn dict(py: Attached<'_>) -> Result<Object<'_>, Raised> {
     // SAFETY: attached; it returns a new reference or raises.
     unsafe { Object::from_owned(py, PyDict_New()) }
 }
