@@ -204,10 +204,8 @@ impl Subscriber for Events {
 
     fn event(&self, event: &Event<'_>) {
         let Some(log) = LOG.get() else { return };
-        let mut line = LineBuilder {
-            level: event_level(event.metadata().level()),
-            ..LineBuilder::default()
-        };
+        let mut line =
+            LineBuilder { level: event_level(event.metadata().level()), ..LineBuilder::default() };
         event.record(&mut line);
         line.text.push_str(&line.fields);
         let place = line.source.as_ref().and_then(Place::of).unwrap_or_default();

@@ -1,10 +1,10 @@
 //! `wsgi.errors`, `sys.stderr` and `sys.stdout`: text streams whose lines become entries of the
 //! error log.
 
+use crate::exchange::{ApplicationEnd, Link};
 use crate::interp::class::{self, Methods};
 use crate::interp::object::{runtime_error, type_error};
 use crate::interp::{Attached, Kept, Object, Raised};
-use crate::exchange::{ApplicationEnd, Link};
 use crate::{Level, LogEntry, Verbosity};
 use cpython_sys::*;
 use std::cell::RefCell;

@@ -58,12 +58,12 @@ class Observation:
     __slots__ = ("application", "began", "data", "request_id")
 
     def __init__(self, application, environ, data):
-        self.request_id = environ["mod_wsgi.request_id"]
+        self.request_id = environ.get("mod_wsgi.request_id", "")
         self.data = data
         self.began = {
             "request_id": self.request_id,
             "thread_id": environ["mod_wsgi.thread_id"],
-            "server_pid": environ["mod_wsgi.server_pid"],
+            "server_pid": environ.get("mod_wsgi.server_pid", ""),
             "request_start": environ["mod_wsgi.request_start"],
             "queue_start": environ["mod_wsgi.queue_start"],
             "daemon_start": environ["mod_wsgi.daemon_start"],
@@ -74,7 +74,7 @@ class Observation:
         event = {
             **self.began,
             "application_object": application,
-            "callable_object": environ["mod_wsgi.callable_object"],
+            "callable_object": environ.get("mod_wsgi.callable_object", ""),
             "request_environ": environ,
             "request_data": data,
         }

@@ -1,7 +1,7 @@
 //! What an interpreter keeps from one request to the next.
 
-use super::script::Scripts;
 use super::running::{self, Running};
+use super::script::Scripts;
 use super::{errors, input, request};
 use crate::interp::ending::ExitFunctions;
 use crate::interp::exception::Exception;

@@ -205,7 +205,11 @@ impl<'py, 'a> Answering<'py, 'a> {
             let traffic = |traffic: Traffic| {
                 Object::tuple(
                     py,
-                    [count(py, traffic.times)?, count(py, traffic.bytes)?, time(py, traffic.waited)?],
+                    [
+                        count(py, traffic.times)?,
+                        count(py, traffic.bytes)?,
+                        time(py, traffic.waited)?,
+                    ],
                 )
             };
             let processor = Object::tuple(py, [time(py, used.user)?, time(py, used.system)?])?;

@@ -54,8 +54,9 @@ fn records_that_the_log_leaves_out_are_not_formatted() {
 
 #[test]
 fn a_request_has_the_log_level_of_its_section() {
-    let conf = Conf::serving("logging.wsgi")
-        .and("LogLevel notice wsgi:warn\n<Location /levels/deep>\nLogLevel wsgi:debug\n</Location>");
+    let conf = Conf::serving("logging.wsgi").and(
+        "LogLevel notice wsgi:warn\n<Location /levels/deep>\nLogLevel wsgi:debug\n</Location>",
+    );
     let server = Server::start(conf);
     server.get("/levels").expect(200, "3");
     server.get("/levels/deep").expect(200, "6");
@@ -66,7 +67,8 @@ fn a_request_has_the_log_level_of_its_section() {
 fn a_record_says_where_it_comes_from() {
     let conf = Conf::serving("logging.wsgi").and("ErrorLogFormat \"(%F) [%l] %M\"");
     let server = Server::start(conf);
-    for (path, words) in [("/levels", "formatted: request error"), ("/thread-levels", "thread error")]
+    for (path, words) in
+        [("/levels", "formatted: request error"), ("/thread-levels", "thread error")]
     {
         server.get(path);
         let line = server.log().wait_for(&["[error]", words]);
@@ -126,7 +128,8 @@ fn faulthandler_says_that_there_is_no_descriptor() {
 fn what_pythons_own_tools_write_arrives() {
     let server = at("notice");
     server.get("/python").expect(200, "redirected\n");
-    for text in ["print: a-b", "StreamHandler: a record", "Traceback (most", "KeyError: 'printed'"] {
+    for text in ["print: a-b", "StreamHandler: a record", "Traceback (most", "KeyError: 'printed'"]
+    {
         server.log().wait_for(&[":error]", "[client 127.0.0.1:", text]);
     }
     assert_eq!(server.log().lines_with(&["redirected"]), Vec::<String>::new());
