@@ -161,7 +161,8 @@ def work():
     with note.open("a") as file:
         file.write("thread ")
 
-threading.Thread(target=work).start()
+# A thread that a request's thread makes is a daemon unless it is told otherwise.
+threading.Thread(target=work, daemon=False).start()
 
 @mod_wsgi.subscribe_shutdown
 def tell(name, **event):
