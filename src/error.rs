@@ -80,6 +80,8 @@ codes! {
     SlowRequest = 28,
     /// An option of an interpreter cannot be what the configuration says.
     OptionIgnored = 29,
+    /// A request took longer than it may, and its application was interrupted.
+    RequestTimeout = 30,
 }
 
 impl Code {
@@ -87,6 +89,7 @@ impl Code {
     pub fn status(self) -> u16 {
         match self {
             Self::QueueFull | Self::InterpreterLimit | Self::Stopping => 503,
+            Self::RequestTimeout => 504,
             _ => 500,
         }
     }

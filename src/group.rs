@@ -494,7 +494,9 @@ impl Group {
                 // Detached: whoever needs the GIL has it while this wakes the request thread. A
                 // request end that has let go does not want to know.
                 Ok(last) => {
-                    let _ = job.link().respond(last);
+                    if let Some(last) = last {
+                        let _ = job.link().respond(last);
+                    }
                     if replica.residents.is_untidy() {
                         state.attach(|py| replica.residents.tidy(py));
                     }
@@ -520,6 +522,7 @@ impl Group {
         let functions = state.attach(|py| replica.residents.exit_functions(py));
         self.crew().phase = Phase::Ending;
         self.crew_changed.notify_all();
+        state.attach(|py| replica.residents.tell_stopping(py));
         if !self.shared.settings.destroy_interpreters {
             let threads = state.attach(|py| interpreter.thread_states(py));
             state.abandon();

@@ -2,7 +2,7 @@
 //! request thread may leave at any moment.
 #![forbid(unsafe_code)]
 
-use crate::Fields;
+use crate::{Fields, Verbosity};
 use md5::{Digest, Md5};
 use std::ffi::{CString, OsStr};
 use std::fmt::Write;
@@ -25,6 +25,8 @@ pub struct Job {
     pub https: bool,
     /// When the server received the request, in microseconds since 1970.
     pub received: i64,
+    /// Which log lines about this request the server writes.
+    pub verbosity: Verbosity,
 }
 
 /// What an interpreter thread does with the script of a job.
@@ -51,6 +53,7 @@ impl Job {
         self.reload = false;
         self.https = false;
         self.received = 0;
+        self.verbosity = Verbosity::default();
     }
 }
 

@@ -78,31 +78,83 @@ pub struct LogEntry {
     pub level: Level,
     /// One or more lines, separated by line feeds.
     pub text: String,
+    /// Where in a program they come from, if that is known.
+    pub source: Option<Source>,
+}
+
+/// A place in a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The path of the file.
+    pub file: String,
+    /// The number of the line.
+    pub line: u32,
 }
 
 impl LogEntry {
+    /// Lines of which it does not matter where they come from.
+    pub fn new(level: Level, text: impl Into<String>) -> Self {
+        Self { level, text: text.into(), source: None }
+    }
+
     /// Writes the lines without the request they are about, for whom nobody listens any more.
     pub(crate) fn write_alone(self) {
-        for line in self.text.lines() {
-            match self.level {
-                Level::Error => tracing::error!("{line}"),
-                Level::Warning => tracing::warn!("{line}"),
-                Level::Info => tracing::info!("{line}"),
-                Level::Debug => tracing::debug!("{line}"),
-            }
+        let file = self.source.as_ref().map(|source| source.file.as_str());
+        let line = self.source.as_ref().map(|source| source.line);
+        macro_rules! write {
+            ($level:ident, $critical:literal) => {
+                for text in self.text.lines() {
+                    tracing::event!(
+                        tracing::Level::$level,
+                        critical = $critical,
+                        source.file = file,
+                        source.line = line,
+                        "{text}"
+                    );
+                }
+            };
+        }
+        match self.level {
+            Level::Critical => write!(ERROR, true),
+            Level::Error => write!(ERROR, false),
+            Level::Warning => write!(WARN, false),
+            Level::Info => write!(INFO, false),
+            Level::Debug => write!(DEBUG, false),
         }
     }
 }
 
-/// Levels of log entries, as httpd's `LogLevel` names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Levels of log entries, as httpd's `LogLevel` names them, with the numbers of syslog(3): less is
+/// more serious.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
+    /// Something that should wake somebody.
+    Critical = 2,
     /// A request failed, or the application wrote to `wsgi.errors`.
-    Error,
+    Error = 3,
     /// Something to look at.
-    Warning,
+    Warning = 4,
     /// Life cycle of interpreters and scripts.
-    Info,
+    Info = 6,
     /// For developers.
-    Debug,
+    Debug = 7,
+}
+
+/// Up to what level lines are written: the number of the last one that is, where numbers are those
+/// of [`Level`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verbosity(pub i32);
+
+impl Verbosity {
+    /// Whether lines of this level are written.
+    pub fn admits(self, level: Level) -> bool {
+        level as i32 <= self.0
+    }
+}
+
+impl Default for Verbosity {
+    /// Everything is written.
+    fn default() -> Self {
+        Self(i32::MAX)
+    }
 }

@@ -1,7 +1,7 @@
 //! What a process is to do, fully resolved.
 #![forbid(unsafe_code)]
 
-use crate::OptionsTable;
+use crate::{OptionsTable, Verbosity};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,6 +34,25 @@ pub struct Settings {
     pub multiprocess: bool,
     /// Version of the web server, `apache.version` in the environ.
     pub server_version: (i32, i32, i32),
+    /// What the web server calls itself, for the module `apache`.
+    pub server_names: ServerNames,
+    /// Which log lines that are about no request the server writes.
+    pub verbosity: Verbosity,
+    /// Leave `sys.stdout` to the terminal: somebody looks at a server that runs in the foreground.
+    pub keep_stdout: bool,
+}
+
+/// What the web server calls itself.
+#[derive(Clone, Debug, Default)]
+pub struct ServerNames {
+    /// `apache.description`, as in the Server header.
+    pub description: String,
+    /// `apache.build_date`.
+    pub build_date: String,
+    /// `apache.mpm_name`.
+    pub mpm: String,
+    /// `apache.threads_per_process`.
+    pub threads: i32,
 }
 
 /// What CPython is told when it starts, and all its interpreters with it. The defaults leave
@@ -74,6 +93,9 @@ impl Default for Settings {
             multithread: true,
             multiprocess: false,
             server_version: (0, 0, 0),
+            server_names: ServerNames::default(),
+            verbosity: Verbosity::default(),
+            keep_stdout: false,
         }
     }
 }

@@ -161,7 +161,7 @@ impl Seat {
             let what = describe(&path, script.as_deref());
             let seconds = seen.elapsed().as_secs_f64();
             let text = format!("{}: {what} has ended, after {seconds:.1} s", Code::SlowRequest);
-            link.log_waiting(LogEntry { level: Level::Warning, text });
+            link.log_waiting(LogEntry::new(Level::Warning, text));
         }
     }
 
@@ -261,7 +261,7 @@ fn report(found: Vec<Found>, stopped: &Receiver<()>) {
             ),
         }
         // Not waited for: a request thread that is busy with its client would hold this one.
-        if let Err(entry) = link.log(LogEntry { level: Level::Warning, text }) {
+        if let Err(entry) = link.log(LogEntry::new(Level::Warning, text)) {
             entry.write_alone();
         }
     }

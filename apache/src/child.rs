@@ -17,8 +17,8 @@
 use crate::config::{self, ServerConfig};
 use crate::{boundary, log, preload};
 use httpd_sys::*;
-use manifold::{Code, Gil, Left, Level, Limits, Refusal, Runtime, Settings};
-use std::ffi::{c_int, c_void};
+use manifold::{Code, Gil, Left, Level, Limits, Refusal, Runtime, ServerNames, Settings};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -225,7 +225,7 @@ unsafe extern "C" fn exit_at_once(status: c_int, _: *mut c_void) {
 
 /// What the configuration and the MPM make of [`Settings`].
 fn settings(config: &ServerConfig) -> Settings {
-    let threads = usize::try_from(mpm(AP_MPMQ_MAX_THREADS)).unwrap_or(1).max(1);
+    let threads = usize::try_from(mpm_threads()).unwrap_or(1);
     let defaults = Settings::default();
     if Gil::default() == Gil::Shared && config.python.wants_own_gil() {
         let text = format!(
@@ -249,6 +249,10 @@ fn settings(config: &ServerConfig) -> Settings {
         multithread: threads > 1,
         multiprocess: mpm(AP_MPMQ_MAX_DAEMONS) > 1,
         server_version: server_version(),
+        server_names: server_names(),
+        verbosity: log::server_verbosity(),
+        // SAFETY: the name is a literal; httpd -X defines it.
+        keep_stdout: unsafe { ap_exists_config_define(c"DEBUG".as_ptr()) } != 0,
     }
 }
 
@@ -265,6 +269,25 @@ fn server_version() -> (i32, i32, i32) {
     // SAFETY: it fills the structure it is given.
     unsafe { ap_get_server_revision(&raw mut version) };
     (version.major, version.minor, version.patch)
+}
+
+/// What httpd calls itself.
+fn server_names() -> ServerNames {
+    let text = |text: *const c_char| {
+        if text.is_null() {
+            return String::new();
+        }
+        // SAFETY: httpd's own texts end with a NUL and are not changed once it serves.
+        unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+    };
+    // SAFETY: each takes nothing and returns a text.
+    let [description, build_date, mpm] =
+        unsafe { [ap_get_server_description(), ap_get_server_built(), ap_show_mpm()] }.map(text);
+    ServerNames { description, build_date, mpm, threads: mpm_threads() }
+}
+
+fn mpm_threads() -> c_int {
+    mpm(AP_MPMQ_MAX_THREADS).max(1)
 }
 
 /// A descriptor that is readable once it was signalled, and that no forked program inherits.

@@ -70,6 +70,7 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         variables.fill(job, &target.script, target.handler_script);
         job.script = Some(Arc::clone(&target.script));
         job.reload = config.script_reloading.unwrap_or(true);
+        job.verbosity = log::request_verbosity(r);
     });
     match conversation {
         Ok(conversation) => serve(r, rules, &conversation),
@@ -134,7 +135,7 @@ fn serve(r: Request<'_>, rules: &Rules, conversation: &Conversation) -> c_int {
                     responder.drop_the_rest();
                 }
             }
-            Event::Reply(Reply::Log(entry)) => log::request(r, entry.level, &entry.text),
+            Event::Reply(Reply::Log(entry)) => log::entry(r, &entry),
             Event::Reply(Reply::Response(part)) => match responder.send(part) {
                 Sent::More => {}
                 Sent::Ended(status) => return status,

@@ -87,7 +87,8 @@ unsafe extern "C" fn register_hooks(_pool: *mut apr_pool_t) {
     unsafe { ap_hook_handler(Some(handler::handle), no_order, no_order, middle) };
 }
 
-/// Adds module and Python to the server's banner, and says what became of directives.
+/// Adds module and Python to the server's banner, and the mod_wsgi whose place it takes: programs look
+/// for that. And says what became of directives.
 unsafe extern "C" fn announce(
     pool: *mut apr_pool_t,
     _log: *mut apr_pool_t,
@@ -96,7 +97,11 @@ unsafe extern "C" fn announce(
 ) -> c_int {
     boundary::quiet(|| write_notes(server));
     let python = manifold::PYTHON_VERSION;
-    let banner = format!("mod_manifold/{} Python/{python}", env!("CARGO_PKG_VERSION"));
+    let (major, minor, patch) = manifold::COMPATIBLE_VERSION;
+    let banner = format!(
+        "mod_manifold/{} mod_wsgi/{major}.{minor}.{patch} Python/{python}",
+        env!("CARGO_PKG_VERSION")
+    );
     let banner = CString::new(banner).expect("versions hold no NUL");
     // SAFETY: httpd calls this hook with a live pool, and copies the text.
     unsafe { ap_add_version_component(pool, banner.as_ptr()) };

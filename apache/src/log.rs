@@ -8,7 +8,7 @@ use crate::request::Request;
 use crate::wsgi_module;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use httpd_sys::*;
-use manifold::{Code, Level};
+use manifold::{Code, Level, LogEntry, Source, Verbosity};
 use std::ffi::{CString, c_int};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,23 +31,63 @@ struct Log {
     dropped: AtomicU64,
 }
 
+#[derive(Default)]
 struct Line {
     level: c_int,
     text: String,
+    place: Place,
+}
+
+/// What `ErrorLogFormat %F` prints: of an absolute path the file's name only.
+struct Place {
+    file: CString,
+    line: c_int,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { file: FILE.to_owned(), line: 0 }
+    }
+}
+
+impl Place {
+    fn of(source: &Source) -> Option<Self> {
+        let file = CString::new(source.file.as_str()).ok()?;
+        Some(Self { file, line: c_int::try_from(source.line).unwrap_or(0) })
+    }
+}
+
+/// Up to what level lines about a request are written.
+pub(crate) fn request_verbosity(r: Request<'_>) -> Verbosity {
+    // SAFETY: httpd keeps the request alive for the hook.
+    Verbosity(unsafe { ap_get_request_module_loglevel(r.raw(), wsgi_module.index()) })
+}
+
+/// Up to what level lines about no request are written.
+pub(crate) fn server_verbosity() -> Verbosity {
+    // SAFETY: the server record outlives every child's threads, and is only read.
+    Verbosity(unsafe { ap_get_server_module_loglevel(ap_server_conf, wsgi_module.index()) })
+}
+
+/// Writes an entry of ours about a request, each of its lines by itself.
+pub(crate) fn request(r: Request<'_>, level: Level, text: &str) {
+    entry(r, &LogEntry::new(level, text));
 }
 
 /// Writes an entry about a request, each of its lines by itself.
-pub(crate) fn request(r: Request<'_>, level: Level, text: &str) {
+pub(crate) fn entry(r: Request<'_>, entry: &LogEntry) {
+    let LogEntry { level, text, source } = entry;
     let index = wsgi_module.index();
+    let place = source.as_ref().and_then(Place::of).unwrap_or_default();
     for line in lines(text) {
         // SAFETY: httpd keeps the request alive for the hook; the format is a literal and the
-        // text a C string.
+        // texts are C strings.
         unsafe {
             ap_log_rerror_(
-                FILE.as_ptr(),
-                0,
+                place.file.as_ptr(),
+                place.line,
                 index,
-                number(level),
+                number(*level),
                 0,
                 r.raw(),
                 c"%s".as_ptr(),
@@ -59,12 +99,13 @@ pub(crate) fn request(r: Request<'_>, level: Level, text: &str) {
 
 /// Writes an entry about no request. For httpd's own threads.
 pub(crate) fn server(level: Level, text: &str) {
-    write(number(level), text);
+    write(&Line { level: number(level), text: text.to_owned(), ..Line::default() });
 }
 
 /// Writes an entry about a virtual host. For httpd's own threads.
-pub(crate) fn of_server(server: *const server_rec, level: Level, text: &str) {
-    write_to(server, number(level), text);
+pub(crate) fn of_server(server: *const server_rec, entry: LogEntry) {
+    let place = entry.source.as_ref().and_then(Place::of).unwrap_or_default();
+    write_to(server, &Line { level: number(entry.level), text: entry.text, place });
 }
 
 /// Starts the log thread of this child, and sends it what `tracing` reports.
@@ -94,35 +135,44 @@ pub(crate) fn close() {
 
 fn write_lines(lines: &Receiver<Line>) {
     for line in lines {
-        write(line.level, &line.text);
+        write(&line);
         let dropped = LOG.get().map_or(0, |log| log.dropped.swap(0, Ordering::Relaxed));
         if dropped > 0 {
             let text = format!(
                 "{}: {dropped} log lines were dropped; they came too fast",
                 Code::LogDropped
             );
-            write(number(Level::Warning), &text);
+            write(&Line { level: number(Level::Warning), text, ..Line::default() });
         }
     }
 }
 
-fn write(level: c_int, text: &str) {
+fn write(entry: &Line) {
     // SAFETY: httpd sets it before any child starts, and it stays.
-    write_to(unsafe { ap_server_conf }, level, text);
+    write_to(unsafe { ap_server_conf }, entry);
 }
 
-fn write_to(server: *const server_rec, level: c_int, text: &str) {
+fn write_to(server: *const server_rec, entry: &Line) {
     let index = wsgi_module.index();
-    for line in lines(text) {
+    for line in lines(&entry.text) {
         // SAFETY: the server record outlives every child's threads; the format is a literal and
-        // the text a C string; ap_log_error may be called on any thread.
+        // the texts are C strings; ap_log_error may be called on any thread.
         unsafe {
-            ap_log_error_(FILE.as_ptr(), 0, index, level, 0, server, c"%s".as_ptr(), line.as_ptr());
+            ap_log_error_(
+                entry.place.file.as_ptr(),
+                entry.place.line,
+                index,
+                entry.level,
+                0,
+                server,
+                c"%s".as_ptr(),
+                line.as_ptr(),
+            );
         }
     }
 }
 
-/// The source file that `ErrorLogFormat %F` prints.
+/// The source file of lines that come from nowhere in a program.
 const FILE: &std::ffi::CStr = c"mod_manifold";
 
 /// The lines of a text as C strings, none longer than httpd writes.
@@ -144,6 +194,7 @@ fn lines(text: &str) -> impl Iterator<Item = CString> {
 
 fn number(level: Level) -> c_int {
     (match level {
+        Level::Critical => APLOG_CRIT,
         Level::Error => APLOG_ERR,
         Level::Warning => APLOG_WARNING,
         Level::Info => APLOG_INFO,
@@ -156,23 +207,22 @@ struct Events;
 
 impl Subscriber for Events {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // SAFETY: the server record outlives every child's threads, and is only read.
-        let limit = unsafe { ap_get_server_module_loglevel(ap_server_conf, wsgi_module.index()) };
-        event_level(metadata.level()) <= limit
+        // What `tracing` calls an error may be critical; httpd looks once more.
+        let level = event_level(metadata.level());
+        let level = if level == number(Level::Error) { number(Level::Critical) } else { level };
+        level <= server_verbosity().0
     }
 
     fn event(&self, event: &Event<'_>) {
         let Some(log) = LOG.get() else { return };
-        let mut line = LineBuilder {
-            level: event_level(event.metadata().level()),
-            text: String::new(),
-            fields: String::new(),
-        };
+        let mut line =
+            LineBuilder { level: event_level(event.metadata().level()), ..LineBuilder::default() };
         event.record(&mut line);
         line.text.push_str(&line.fields);
+        let place = line.source.as_ref().and_then(Place::of).unwrap_or_default();
         let lines = log.lines.read().unwrap_or_else(PoisonError::into_inner);
         let Some(sender) = &*lines else { return };
-        if sender.try_send(Line { level: line.level, text: line.text }).is_err() {
+        if sender.try_send(Line { level: line.level, text: line.text, place }).is_err() {
             log.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -198,10 +248,12 @@ fn event_level(level: &tracing::Level) -> c_int {
 }
 
 /// An event as one line: its message, then its fields as `key=value`.
+#[derive(Default)]
 struct LineBuilder {
     level: c_int,
     text: String,
     fields: String,
+    source: Option<Source>,
 }
 
 impl Visit for LineBuilder {
@@ -211,6 +263,20 @@ impl Visit for LineBuilder {
             name => write!(self.fields, " {name}={value:?}"),
         };
         written.expect("a String takes all that is written");
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "source.file" => self.source = Some(Source { file: value.to_owned(), line: 0 }),
+            _ => self.record_debug(field, &value),
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match (field.name(), &mut self.source) {
+            ("source.line", Some(source)) => source.line = u32::try_from(value).unwrap_or(0),
+            _ => self.record_debug(field, &value),
+        }
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {

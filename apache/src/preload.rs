@@ -4,7 +4,7 @@
 use crate::config::{self, GroupRule, Preload};
 use crate::log;
 use httpd_sys::server_rec;
-use manifold::{Answer, Conversation, Event, GroupName, Level, Reply, Runtime, Task};
+use manifold::{Answer, Conversation, Event, GroupName, Level, LogEntry, Reply, Runtime, Task};
 use std::collections::HashSet;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -42,7 +42,9 @@ pub(crate) fn load_all(runtime: &Runtime, main: *mut server_rec) {
     for (server, started) in loading {
         match started {
             Ok(conversation) => wait(server, &conversation),
-            Err(refusal) => log::of_server(server, Level::Error, &refusal.to_string()),
+            Err(refusal) => {
+                log::of_server(server, LogEntry::new(Level::Error, refusal.to_string()))
+            }
         }
     }
 }
@@ -54,7 +56,7 @@ fn wait(server: *mut server_rec, conversation: &Conversation) {
             None => continue,
             Some(Event::Failed(refusal)) => refusal,
             Some(Event::Reply(Reply::Log(entry))) => {
-                log::of_server(server, entry.level, &entry.text);
+                log::of_server(server, entry);
                 continue;
             }
             Some(Event::Reply(Reply::Response(_))) => return,
@@ -64,7 +66,7 @@ fn wait(server: *mut server_rec, conversation: &Conversation) {
                 continue;
             }
         };
-        return log::of_server(server, Level::Error, &refusal.to_string());
+        return log::of_server(server, LogEntry::new(Level::Error, refusal.to_string()));
     }
 }
 

@@ -19,7 +19,7 @@ const FUNCTIONS: &str = "ap_hook_(handler|translate_name|child_init|child_stoppi
     |apr_dynamic_fn_retrieve|apr_strerror|ap_die|ap_get_useragent_host|ap_auth_name\
     |apr_bucket_(alloc|free|heap_make|simple_copy|simple_split|setaside_noop|file_enable_mmap)\
     |ap_(pregcomp|regexec|pregsub)|apr_brigade_insert_file|apr_file_open|ap_index_of_response\
-    |apr_bucket_shared_split|ap_run_handler|ap_discard_request_body|ap_is_initial_req|ap_get_server_revision";
+    |apr_bucket_shared_split|ap_run_handler|ap_discard_request_body|ap_is_initial_req|ap_get_server_(revision|description|built)|ap_show_mpm";
 const TYPES: &str = "ap_directive_t|module|module_struct|command_rec|cmd_parms|request_rec|server_rec|conn_rec\
     |process_rec|apr_pool_t|apr_table_(t|entry_t)|apr_array_header_t|apr_bucket|apr_bucket_brigade\
     |apr_bucket_type_t|apr_status_t|ap_filter_t|ap_logconf|apr_read_type_e|ap_input_mode_t|cmd_how|ap_version_t|apr_filetype_e";

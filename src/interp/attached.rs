@@ -1,7 +1,9 @@
 //! The proof that this thread is attached to an interpreter, and may touch its objects.
 
-use cpython_sys::{PyEval_RestoreThread, PyEval_SaveThread};
+use cpython_sys::{PyEval_RestoreThread, PyEval_SaveThread, PyThreadState};
+use std::cell::Cell;
 use std::marker::PhantomData;
+use std::time::{Duration, Instant};
 
 /// Proof that the current thread is attached to an interpreter: holds its GIL and may touch its
 /// objects for `'py`. It cannot leave the thread, nor the closure it was given to, and `'py` is
@@ -39,16 +41,56 @@ impl<'py> Attached<'py> {
     /// Lets the interpreter go while `wait` runs: for everything that may wait. `wait` can capture
     /// no Python object, since those are not `Send`.
     pub(crate) fn detached<R>(self, wait: impl FnOnce() -> R + Send) -> R {
-        struct Reattach(*mut cpython_sys::PyThreadState);
+        struct Reattach(*mut PyThreadState);
         impl Drop for Reattach {
             fn drop(&mut self) {
                 // SAFETY: the state was this thread's a moment ago and has not been ended since:
                 // an interpreter ends only after the threads that were made for it.
-                unsafe { PyEval_RestoreThread(self.0) }
+                unsafe { attach(self.0) }
             }
         }
         // SAFETY: the token proves that this thread is attached.
         let _reattach = Reattach(unsafe { PyEval_SaveThread() });
         wait()
     }
+}
+
+/// How often this thread has attached, and how long it has waited for the GIL then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GilWaits {
+    pub(crate) count: u32,
+    pub(crate) time: Duration,
+}
+
+thread_local! {
+    /// What is counted since it was taken last; `None` while nobody wants to know.
+    static WAITS: Cell<Option<GilWaits>> = const { Cell::new(None) };
+}
+
+impl GilWaits {
+    /// Returns what was counted since the last time, and goes on counting, or stops.
+    pub(crate) fn take(go_on: bool) -> Self {
+        WAITS.replace(go_on.then(Self::default)).unwrap_or_default()
+    }
+
+    /// Counts from now on, unless that is done already.
+    pub(crate) fn start() {
+        WAITS.set(Some(WAITS.get().unwrap_or_default()));
+    }
+}
+
+/// Attaches this thread, and waits for the GIL first.
+///
+/// # Safety
+///
+/// The state is live, this thread's, and detached.
+pub(super) unsafe fn attach(state: *mut PyThreadState) {
+    let Some(waits) = WAITS.get() else {
+        // SAFETY: the caller's promise.
+        return unsafe { PyEval_RestoreThread(state) };
+    };
+    let began = Instant::now();
+    // SAFETY: the caller's promise.
+    unsafe { PyEval_RestoreThread(state) };
+    WAITS.set(Some(GilWaits { count: waits.count + 1, time: waits.time + began.elapsed() }));
 }

@@ -21,7 +21,7 @@ pub(crate) enum End {
     Late,
 }
 
-/// The two functions of the bootstrap module that an end needs.
+/// The functions of our Python modules that an end needs.
 pub(crate) struct ExitFunctions {
     /// Waits for the threads that applications made and did not mark as daemons.
     pub(crate) join_threads: Kept,
@@ -29,8 +29,8 @@ pub(crate) struct ExitFunctions {
     pub(crate) run_exit_callbacks: Kept,
 }
 
-/// Waits, until the deadline, for the threads that applications made; then calls what they
-/// registered with `atexit`. Returns what is left beside this thread.
+/// Waits, until the deadline, for the threads that they
+/// made; then calls what they registered with `atexit`. Returns what is left beside this thread.
 ///
 /// The waiting happens on a thread of its own: a thread that never ends would otherwise keep the
 /// `atexit` callbacks from being called at all.
@@ -49,14 +49,14 @@ pub(crate) fn wind_up(
     let joiner = Arc::clone(interpreter);
     let started = spawn(format!("mnf-join-{name}"), move || {
         if let Some(mut state) = joiner.thread_state() {
-            state.attach(|py| call(py, join_threads));
+            state.attach(|py| call(py, &join_threads.release(py)));
         }
         drop(ended);
     });
     let joined =
         started.is_ok() && joined.recv_deadline(threads) == Err(RecvTimeoutError::Disconnected);
     state.attach(|py| {
-        call(py, run_exit_callbacks);
+        call(py, &run_exit_callbacks.release(py));
         match interpreter.thread_states(py) {
             _ if !joined => End::Late,
             1 => End::Gone,
@@ -77,8 +77,7 @@ pub(crate) fn end(state: ThreadState) -> bool {
     false
 }
 
-fn call(py: Attached<'_>, function: Kept) {
-    let function: Object<'_> = function.release(py);
+pub(crate) fn call<'py>(py: Attached<'py>, function: &Object<'py>) {
     if let Err(raised) = function.call([]) {
         let exception = Exception::take(py, raised);
         tracing::warn!("at the end of an interpreter: {}", exception.traceback().trim_end());

@@ -33,6 +33,17 @@ impl<'py> Exception<'py> {
         unsafe { PyErr_GivenExceptionMatches(self.0.as_ptr(), PyExc_SystemExit) != 0 }
     }
 
+    /// Whether it is an instance of this class.
+    pub(crate) fn is(&self, class: &Object<'py>) -> bool {
+        // SAFETY: attached, and both are live objects.
+        unsafe { PyErr_GivenExceptionMatches(self.0.as_ptr(), class.as_ptr()) != 0 }
+    }
+
+    /// The exception itself.
+    pub(crate) fn object(&self) -> &Object<'py> {
+        &self.0
+    }
+
     /// The traceback as Python prints it, one line after the other.
     pub(crate) fn traceback(&self) -> String {
         let py = self.0.py();

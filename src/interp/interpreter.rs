@@ -1,6 +1,6 @@
 //! One interpreter, and the thread states by which threads attach to it.
 
-use super::{Attached, Object};
+use super::{Attached, Object, attached};
 use crate::Gil;
 use cpython_sys::*;
 use std::ptr::NonNull;
@@ -115,7 +115,7 @@ impl ThreadState {
             }
         }
         // SAFETY: the state is live, this thread's, and detached.
-        unsafe { PyEval_RestoreThread(self.raw.as_ptr()) };
+        unsafe { attached::attach(self.raw.as_ptr()) };
         let _detach = Detach;
         // SAFETY: attached from here until the guard is dropped, and the closure cannot keep it.
         body(unsafe { Attached::assume() })

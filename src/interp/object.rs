@@ -74,9 +74,34 @@ impl<'py> Object<'py> {
         unsafe { Self::from_owned(py, PyLong_FromLongLong(value)) }
     }
 
+    /// The value of this `int`.
+    pub(crate) fn to_integer(&self) -> Result<i64, Raised> {
+        // SAFETY: attached, and this is a live object; -1 may be an exception.
+        let value = unsafe { PyLong_AsLongLong(self.as_ptr()) };
+        // SAFETY: attached.
+        if value == -1 && !unsafe { PyErr_Occurred() }.is_null() {
+            return Err(Raised);
+        }
+        Ok(value)
+    }
+
     pub(crate) fn float(py: Attached<'py>, value: f64) -> Result<Self, Raised> {
         // SAFETY: attached; it returns a new reference or raises.
         unsafe { Self::from_owned(py, PyFloat_FromDouble(value)) }
+    }
+
+    /// A `tuple` of these.
+    pub(crate) fn tuple<const N: usize>(
+        py: Attached<'py>,
+        items: [Self; N],
+    ) -> Result<Self, Raised> {
+        // SAFETY: attached; it returns a new reference or raises.
+        let tuple = unsafe { Self::from_owned(py, PyTuple_New(N.cast_signed())) }?;
+        for (index, item) in (0..).zip(items) {
+            // SAFETY: the tuple is new and long enough, and the reference is given away.
+            done(unsafe { PyTuple_SetItem(tuple.as_ptr(), index, item.into_ptr()) })?;
+        }
+        Ok(tuple)
     }
 
     pub(crate) fn bytes(py: Attached<'py>, value: &[u8]) -> Result<Self, Raised> {

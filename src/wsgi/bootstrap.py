@@ -1,7 +1,8 @@
 """Prepares an interpreter for applications; run once in each, before any script."""
 
 import atexit
-import importlib.util
+import collections.abc
+import importlib.machinery
 import io
 import os
 import site
@@ -79,22 +80,101 @@ class RequestTimeout(BaseException):
     """Raised in an application whose request has taken too long."""
 
 
-def prepare(stream, attributes):
-    """Redirects the standard streams and registers the `mod_wsgi` module."""
-    sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = stream
+RequestTimeout.__module__ = "mod_wsgi"
+
+# What the functions of this module and of the others ask of Rust; set by `prepare`.
+host = None
+
+
+class ActiveRequests(collections.abc.Mapping):
+    """mod_wsgi.active_requests: the data of each request of this interpreter, by its id.
+
+    Nobody keeps it up to date: each look asks what runs at that moment.
+    """
+
+    def __getitem__(self, request_id):
+        return host.active_requests()[request_id]
+
+    def __iter__(self):
+        return iter(host.active_requests())
+
+    def __len__(self):
+        return len(host.active_requests())
+
+    def __repr__(self):
+        return repr(host.active_requests())
+
+
+def prepare(asked, sources):
+    """Loads the modules that others here are made of, from their texts by name."""
+    global host
+    host = asked
+    events = _load("events", sources["events"])
+    events.log = lambda level, text: host.log(level, text, None, 0)
+    return events
+
+
+def _load(name, source):
+    """Runs the text of one of our own modules."""
+    name = f"_mod_manifold_{name}"
+    module = types.ModuleType(name)
+    exec(compile(source, f"<{name}>", "exec"), module.__dict__)
+    return sys.modules.setdefault(name, module)
+
+
+def redirect(stream, keep_stdout):
+    """Has the standard streams write to the error log."""
+    io.TextIOBase.register(type(stream))
+    sys.stderr = sys.__stderr__ = stream
+    if not keep_stdout:
+        sys.stdout = sys.__stdout__ = stream
     sys.argv = ["mod_wsgi"]
-    spec = None
-    try:
-        spec = importlib.util.find_spec("mod_wsgi")
-    except (ImportError, ValueError):
-        pass
-    module = types.ModuleType("mod_wsgi", "What mod_wsgi tells its applications.")
-    if spec is not None and spec.submodule_search_locations:
-        module.__path__ = list(spec.submodule_search_locations)
+
+
+def provide_mod_wsgi(attributes, events, sources):
+    """Registers the module `mod_wsgi`.
+
+    Where there is a package of that name as well, its modules can be imported: `mod_wsgi.express`.
+    """
+    module = types.ModuleType("mod_wsgi", "What the server tells its applications.")
     module.FileWrapper = FileWrapper
     module.RequestTimeout = RequestTimeout
+    module.request_data = host.request_data
+    module.active_requests = ActiveRequests()
+    for name in ("event_callbacks", "subscribe_events", "subscribe_shutdown", "subscribe_signals"):
+        setattr(module, name, getattr(events, name))
     module.__dict__.update(attributes)
+
+    def find(name):
+        """What is looked for when it is needed first."""
+        found = None
+        if name == "LogHandler":
+            found = _load("log_handler", sources["log_handler"]).LogHandler
+        elif name == "__path__":
+            spec = importlib.machinery.PathFinder.find_spec("mod_wsgi")
+            found = spec and spec.submodule_search_locations and list(spec.submodule_search_locations)
+        if not found:
+            raise AttributeError(f"module 'mod_wsgi' has no attribute {name!r}")
+        return module.__dict__.setdefault(name, found)
+
+    module.__getattr__ = find
+    module.__dir__ = lambda: sorted({*module.__dict__, "LogHandler"} - {"__getattr__", "__dir__"})
     sys.modules["mod_wsgi"] = module
+
+
+def provide_apache(attributes):
+    """Registers the module `apache`, or adds to one that applications have on sys.path."""
+    module = None
+    spec = importlib.machinery.PathFinder.find_spec("apache")
+    if spec is not None and spec.loader is not None and spec.origin is not None:
+        try:
+            module = __import__("apache")
+        except Exception as error:
+            host.log(4, f"the module apache, {spec.origin}, is not used: {error!r}", None, 0)
+    if module is None:
+        module = types.ModuleType("apache", "What the server tells about itself.")
+        sys.modules["apache"] = module
+    module.__dict__.update(attributes)
 
 
 def announce_exit(group):

@@ -5,7 +5,7 @@ use crate::Job;
 use crate::interp::{Attached, Object, Raised};
 use cpython_sys::PyDict_Copy;
 
-/// A new dictionary for this job. Values are ISO-8859-1, one character for each byte; two are
+/// A new dictionary for this job, and the request's id in it. Values are ISO-8859-1, one character for each byte; two are
 /// file names, which come in the encoding that `open` expects.
 pub(super) fn make<'py>(
     py: Attached<'py>,
@@ -13,15 +13,19 @@ pub(super) fn make<'py>(
     job: &Job,
     input: &Object<'py>,
     errors: &Object<'py>,
-) -> Result<Object<'py>, Raised> {
+) -> Result<(Object<'py>, Object<'py>), Raised> {
     let base = residents.base_environ.get(py);
     // SAFETY: attached, and it is a dict; a new reference or an exception.
     let environ = unsafe { Object::from_owned(py, PyDict_Copy(base.as_ptr())) }?;
+    let mut id = None;
     for (name, value) in job.variables.iter() {
         let value = match name {
             b"DOCUMENT_ROOT" | b"SCRIPT_FILENAME" => Object::path(py, value)?,
             _ => Object::latin1(py, value)?,
         };
+        if name == b"mod_wsgi.request_id" {
+            id = Some(value.clone());
+        }
         environ.set_item(&residents.key(py, name)?, &value)?;
     }
     let set = |name: &[u8], value: &Object<'py>| environ.set_item(&residents.key(py, name)?, value);
@@ -29,9 +33,15 @@ pub(super) fn make<'py>(
     set(b"wsgi.input", input)?;
     set(b"wsgi.errors", errors)?;
     set(b"mod_wsgi.request_start", &Object::float(py, seconds(job.received))?)?;
-    set(b"mod_wsgi.application_start", &Object::float(py, seconds(now()))?)?;
+    set(b"mod_wsgi.application_start", &Object::float(py, seconds_now())?)?;
     set(b"mod_wsgi.thread_id", &Object::integer(py, thread_number())?)?;
-    Ok(environ)
+    let id = id.map_or_else(|| Object::text(py, ""), Ok)?;
+    Ok((environ, id))
+}
+
+/// The time of day in seconds, as `time.time()`.
+pub(super) fn seconds_now() -> f64 {
+    seconds(now())
 }
 
 /// Microseconds since 1970, as httpd counts.

@@ -1,11 +1,11 @@
 //! `wsgi.errors`, `sys.stderr` and `sys.stdout`: text streams whose lines become entries of the
 //! error log.
 
-use crate::exchange::Link;
+use crate::exchange::{ApplicationEnd, Link};
 use crate::interp::class::{self, Methods};
-use crate::interp::object::{os_error, runtime_error, type_error};
+use crate::interp::object::{runtime_error, type_error};
 use crate::interp::{Attached, Kept, Object, Raised};
-use crate::{Level, LogEntry};
+use crate::{Level, LogEntry, Verbosity};
 use cpython_sys::*;
 use std::cell::RefCell;
 use std::ffi::{CStr, c_void};
@@ -26,17 +26,30 @@ enum Stream {
 
 thread_local! {
     /// The request this thread serves.
-    static SERVED: RefCell<Option<Arc<Link>>> = const { RefCell::new(None) };
+    static SERVED: RefCell<Option<(Arc<Link>, Verbosity)>> = const { RefCell::new(None) };
     /// The beginning of a line that this thread wrote to an interpreter's stream.
-    static PARTIAL: RefCell<String> = const { RefCell::new(String::new()) };
+    static PARTIAL: Partial = const { Partial(RefCell::new(String::new())) };
+}
+
+/// The beginning of a line. What a thread leaves of one when it ends is logged all the same.
+struct Partial(RefCell<String>);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        let rest = self.0.take();
+        if !rest.is_empty() {
+            LogEntry::new(Level::Error, rest).write_alone();
+        }
+    }
 }
 
 /// While this lives, what the thread writes to `sys.stderr` and `sys.stdout` belongs to a request.
 pub(super) struct Served<'py>(Attached<'py>);
 
 impl<'py> Served<'py> {
-    pub(super) fn begin(py: Attached<'py>, link: &Arc<Link>) -> Self {
-        SERVED.with(|served| *served.borrow_mut() = Some(Arc::clone(link)));
+    pub(super) fn begin(py: Attached<'py>, end: &ApplicationEnd) -> Self {
+        let serves = (Arc::clone(end.link()), end.job().verbosity);
+        SERVED.with(|served| *served.borrow_mut() = Some(serves));
         Self(py)
     }
 }
@@ -89,7 +102,11 @@ pub(super) fn finish(stream: &Object<'_>) {
 
 /// Hands lines to the error log: with the request they are about, or by themselves.
 pub(super) fn log(py: Attached<'_>, link: Option<Arc<Link>>, level: Level, text: String) {
-    let entry = LogEntry { level, text };
+    log_entry(py, link, LogEntry::new(level, text));
+}
+
+/// The same for an entry that is made already.
+pub(super) fn log_entry(py: Attached<'_>, link: Option<Arc<Link>>, entry: LogEntry) {
     let Some(link) = link else { return entry.write_alone() };
     if let Err(entry) = link.log(entry) {
         py.detached(move || link.log_waiting(entry));
@@ -118,7 +135,7 @@ impl Stream {
                 }
             }
             Self::Interpreter => {
-                let lines = PARTIAL.with(|partial| take_lines(&mut partial.borrow_mut(), text));
+                let lines = PARTIAL.with(|partial| take_lines(&mut partial.0.borrow_mut(), text));
                 if let Some(lines) = lines {
                     log(py, served(), Level::Error, lines);
                 }
@@ -142,16 +159,22 @@ impl Stream {
     }
 }
 
-fn flush_thread(py: Attached<'_>) {
-    let rest = PARTIAL.with(|partial| std::mem::take(&mut *partial.borrow_mut()));
+/// Logs what this thread has written of a line to an interpreter's stream.
+pub(super) fn flush_thread(py: Attached<'_>) {
+    let rest = PARTIAL.with(|partial| partial.0.take());
     if !rest.is_empty() {
         log(py, served(), Level::Error, rest);
     }
 }
 
 /// The request that this thread serves.
-fn served() -> Option<Arc<Link>> {
-    SERVED.with(|served| served.borrow().clone())
+pub(super) fn served() -> Option<Arc<Link>> {
+    SERVED.with(|served| served.borrow().as_ref().map(|(link, _)| Arc::clone(link)))
+}
+
+/// Which log lines the server writes about that request.
+pub(super) fn served_verbosity() -> Option<Verbosity> {
+    SERVED.with(|served| served.borrow().as_ref().map(|(_, verbosity)| *verbosity))
 }
 
 /// Adds text to what is held back, and returns the lines that are complete.
@@ -166,7 +189,7 @@ fn take_lines(partial: &mut String, text: &str) -> Option<String> {
     Some(std::mem::replace(partial, rest))
 }
 
-static METHODS: Methods<10> = Methods::new([
+static METHODS: Methods<19> = Methods::new([
     class::method(c"write", write, c"write(text): add text to the error log, line by line."),
     class::method(c"writelines", writelines, c"writelines(lines): write each."),
     class::method(c"flush", flush, c"flush(): log what has been written of a line."),
@@ -176,6 +199,19 @@ static METHODS: Methods<10> = Methods::new([
     class::method(c"readable", no, c"readable(): False."),
     class::method(c"seekable", no, c"seekable(): False."),
     class::method(c"writable", yes, c"writable(): True."),
+    class::method_with_keywords(
+        c"reconfigure",
+        reconfigure,
+        c"reconfigure(**options): nothing; the log is UTF-8, written line by line.",
+    ),
+    class::method(c"read", unsupported, c"read(): raises io.UnsupportedOperation."),
+    class::method(c"readline", unsupported, c"readline(): raises io.UnsupportedOperation."),
+    class::method(c"seek", unsupported, c"seek(): raises io.UnsupportedOperation."),
+    class::method(c"tell", unsupported, c"tell(): raises io.UnsupportedOperation."),
+    class::method(c"truncate", unsupported, c"truncate(): raises io.UnsupportedOperation."),
+    class::method(c"detach", unsupported, c"detach(): raises io.UnsupportedOperation."),
+    class::method(c"__enter__", enter, c"The stream itself."),
+    class::method(c"__exit__", leave, c"Flushes."),
     class::end(),
 ]);
 
@@ -209,24 +245,33 @@ unsafe extern "C" fn write(
             return Err(type_error(py, "write() takes one argument"));
         };
         write_object(py, stream, text)?;
-        let length = match text.as_bytes() {
-            Some(bytes) => Py_ssize_t::try_from(bytes.len()).unwrap_or(Py_ssize_t::MAX),
+        let length = if let Stream::Buffer(_) = stream {
+            // What a memoryview calls its length may be a number of greater items.
+            bytes_of(py, text)?.as_bytes().map_or(0, <[u8]>::len)
+        } else {
             // SAFETY: attached, and write_object saw that it is a str.
-            None => unsafe { PyUnicode_GetLength(text.as_ptr()) },
+            unsafe { PyUnicode_GetLength(text.as_ptr()) }.unsigned_abs()
         };
         Object::integer(py, i64::try_from(length).unwrap_or(i64::MAX))
     })
 }
 
+/// The bytes of a bytes-like object.
+fn bytes_of<'py>(py: Attached<'py>, data: &Object<'py>) -> Result<Object<'py>, Raised> {
+    // SAFETY: attached, and it is a live object.
+    if unsafe { PyObject_CheckBuffer(data.as_ptr()) } == 0 {
+        let message = format!("a bytes-like object is required, not '{}'", data.type_name());
+        return Err(type_error(py, &message));
+    }
+    // SAFETY: attached; a new reference or an exception.
+    unsafe { Object::from_owned(py, PyBytes_FromObject(data.as_ptr())) }
+}
+
 fn write_object<'py>(py: Attached<'py>, stream: &Stream, text: &Object<'py>) -> Result<(), Raised> {
     if let Stream::Buffer(owner) = stream {
         let owner = owner.get(py);
-        let Some(bytes) = text.as_bytes() else {
-            return Err(type_error(
-                py,
-                &format!("a bytes-like object is required, not '{}'", text.type_name()),
-            ));
-        };
+        let bytes = bytes_of(py, text)?;
+        let bytes = bytes.as_bytes().unwrap_or_default();
         // SAFETY: a buffer keeps the stream it belongs to, which is of this type.
         let owner: &Stream = unsafe { class::data(owner.as_ptr()) };
         owner.check(py)?;
@@ -289,7 +334,64 @@ unsafe extern "C" fn fileno(
     count: Py_ssize_t,
 ) -> *mut PyObject {
     class::call(this, arguments, count, |py, _: &Stream, _| {
-        Err(os_error(py, "the error log has no file descriptor"))
+        Err(raise_unsupported(py, "the error log has no file descriptor"))
+    })
+}
+
+unsafe extern "C" fn unsupported(
+    this: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    class::call(this, arguments, count, |py, _: &Stream, _| {
+        Err(raise_unsupported(py, "the error log is a stream that can be written to only"))
+    })
+}
+
+/// Raises `io.UnsupportedOperation`, which is an `OSError` and a `ValueError`: programs that look
+/// whether a stream can do something expect one or the other.
+fn raise_unsupported(py: Attached<'_>, message: &str) -> Raised {
+    let raised = Object::import(py, c"io")
+        .and_then(|module| module.attribute(c"UnsupportedOperation"))
+        .and_then(|class| class.call([&Object::text(py, message)?]));
+    match raised {
+        Ok(exception) => {
+            // SAFETY: attached, it is an exception, and the reference is given away.
+            unsafe { PyErr_SetRaisedException(exception.into_ptr()) };
+            Raised
+        }
+        Err(raised) => raised,
+    }
+}
+
+unsafe extern "C" fn reconfigure(
+    this: *mut PyObject,
+    _: *const *mut PyObject,
+    _: Py_ssize_t,
+    _: *mut PyObject,
+) -> *mut PyObject {
+    class::call(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| Ok(Object::none(py)))
+}
+
+unsafe extern "C" fn enter(
+    this: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    class::call(this, arguments, count, |py, _: &Stream, _| {
+        // SAFETY: it is the live object whose method is called.
+        Ok(unsafe { Object::from_borrowed(py, this) })
+    })
+}
+
+unsafe extern "C" fn leave(
+    this: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    class::call(this, arguments, count, |py, stream: &Stream, _| {
+        stream.flush(py);
+        Ok(Object::none(py))
     })
 }
 
@@ -321,11 +423,15 @@ impl<const N: usize> Attributes<N> {
     }
 }
 
-static ATTRIBUTES: Attributes<6> = Attributes([
+static ATTRIBUTES: Attributes<10> = Attributes([
     attribute(c"encoding", encoding),
     attribute(c"errors", error_handler),
     attribute(c"closed", closed),
     attribute(c"name", name),
+    attribute(c"mode", mode),
+    attribute(c"newlines", newlines),
+    attribute(c"line_buffering", line_buffering),
+    attribute(c"write_through", write_through),
     attribute(c"buffer", buffer),
     attribute_end(),
 ]);
@@ -359,6 +465,22 @@ unsafe extern "C" fn error_handler(this: *mut PyObject, _: *mut c_void) -> *mut 
 }
 
 unsafe extern "C" fn closed(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
+    class::call(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| Ok(Object::boolean(py, false)))
+}
+
+unsafe extern "C" fn mode(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
+    class::call(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| Object::text(py, "w"))
+}
+
+unsafe extern "C" fn newlines(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
+    class::call(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| Ok(Object::none(py)))
+}
+
+unsafe extern "C" fn line_buffering(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
+    class::call(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| Ok(Object::boolean(py, true)))
+}
+
+unsafe extern "C" fn write_through(this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
     class::call(this, std::ptr::null_mut(), 0, |py, _: &Stream, _| Ok(Object::boolean(py, false)))
 }
 

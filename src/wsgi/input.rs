@@ -9,6 +9,7 @@ use cpython_sys::*;
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The most that is asked for, and so under way, at once.
 const ASK_LIMIT: usize = 256 * 1024;
@@ -26,6 +27,32 @@ struct Input {
     progress: Cell<Progress>,
     /// Something was asked for, so a client that waits for `100 Continue` has got it.
     asked: Cell<bool>,
+    /// Whether somebody wants to know how long reading takes.
+    timed: Cell<bool>,
+    traffic: Cell<Traffic>,
+}
+
+/// What an application has read, or written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Traffic {
+    /// How often it did.
+    pub(super) times: u64,
+    pub(super) bytes: u64,
+    /// How long it waited for that.
+    pub(super) waited: Duration,
+}
+
+impl Traffic {
+    /// With one time more.
+    pub(super) fn and(self, bytes: usize) -> Self {
+        Self { times: self.times + 1, bytes: self.bytes + bytes as u64, ..self }
+    }
+
+    /// With the time that has passed since `began`, if there was a look at the clock.
+    pub(super) fn waited_since(self, began: Option<Instant>) -> Self {
+        let more = began.map_or(Duration::ZERO, |began| began.elapsed());
+        Self { waited: self.waited + more, ..self }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,8 +86,24 @@ pub(super) fn stream<'py>(class: &Object<'py>, link: &Arc<Link>) -> Result<Objec
             start: Cell::new(0),
             progress: Cell::new(Progress::Open),
             asked: Cell::new(false),
+            timed: Cell::new(false),
+            traffic: Cell::default(),
         },
     )
+}
+
+/// From now on, what is read is timed as well as counted.
+pub(super) fn time(input: &Object<'_>) {
+    // SAFETY: callers pass what `stream` above made.
+    let input: &Input = unsafe { class::data(input.as_ptr()) };
+    input.timed.set(true);
+}
+
+/// What was read so far.
+pub(super) fn traffic(input: &Object<'_>) -> Traffic {
+    // SAFETY: callers pass what `stream` above made.
+    let input: &Input = unsafe { class::data(input.as_ptr()) };
+    input.traffic.get()
 }
 
 /// The request has ended: further use raises.
@@ -90,7 +133,9 @@ impl Input {
         }
         self.progress.set(Progress::Waiting);
         self.asked.set(true);
+        let began = self.timed.get().then(Instant::now);
         let answer = py.detached(move || link.ask(at_least.min(ASK_LIMIT), at_most.min(ASK_LIMIT)));
+        self.traffic.set(self.traffic.get().waited_since(began));
         match answer {
             Ok(Answer::Body { bytes, last }) => {
                 self.progress.set(if last { Progress::Last } else { Progress::Open });
@@ -121,6 +166,7 @@ impl Input {
         let start = self.start.get();
         let taken = Object::bytes(py, &self.bytes.borrow()[start..start + count])?;
         self.start.set(start + count);
+        self.traffic.set(self.traffic.get().and(count));
         Ok(taken)
     }
 

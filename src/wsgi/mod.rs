@@ -8,6 +8,7 @@
 //! - [`input`]: the request body, `wsgi.input`.
 //! - [`errors`]: the streams `wsgi.errors`, `sys.stderr` and `sys.stdout`.
 //! - [`file`]: the file behind a `wsgi.file_wrapper`.
+//! - [`running`]: which requests run, and what the module `mod_wsgi` asks.
 //! - [`serve`]: calling the application and sending what it returns.
 
 mod environ;
@@ -16,8 +17,10 @@ mod file;
 mod input;
 mod request;
 mod residents;
+mod running;
 mod script;
 mod serve;
 
+pub use residents::COMPATIBLE_VERSION;
 pub(crate) use residents::Residents;
 pub(crate) use serve::serve;

@@ -1,14 +1,16 @@
 //! `start_response` and `write`: how an application says what it answers (PEP 3333).
 
+use super::input::Traffic;
 use crate::exchange::Link;
 use crate::header::{self, HeaderError};
 use crate::interp::class::{self, Methods};
 use crate::interp::object::{os_error, runtime_error, type_error, value_error};
-use crate::interp::{Attached, Object, Raised};
+use crate::interp::{Attached, Kept, Object, Raised};
 use crate::{Head, Part};
 use cpython_sys::*;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The most of a block that is under way in one message.
 const PIECE: usize = 256 * 1024;
@@ -25,6 +27,11 @@ pub(super) struct Request {
     /// How many bytes came beyond that.
     excess: Cell<u64>,
     over_http2: bool,
+    /// The status that was sent.
+    status: Cell<Option<u16>>,
+    traffic: Cell<Traffic>,
+    /// The `Observation` of events.py, where somebody has subscribed; gone once the request ends.
+    observation: RefCell<Option<Kept>>,
 }
 
 /// Why a block was not sent.
@@ -61,6 +68,9 @@ pub(super) fn new<'py>(
             allowance: Cell::new(None),
             excess: Cell::new(0),
             over_http2,
+            status: Cell::new(None),
+            traffic: Cell::default(),
+            observation: RefCell::new(None),
         },
     )
 }
@@ -97,6 +107,7 @@ impl Request {
                 let bodiless = matches!(head.status, 204 | 304);
                 self.allowance.set(head.content_length.filter(|_| !bodiless));
                 self.head_sent.set(true);
+                self.status.set(Some(head.status));
                 Ok(Some(head))
             }
             None => Err(runtime_error(
@@ -104,6 +115,36 @@ impl Request {
                 "the application returned data without calling start_response()",
             )),
         }
+    }
+
+    /// The status that was sent.
+    pub(super) fn status(&self) -> Option<u16> {
+        self.status.get()
+    }
+
+    /// What was sent so far.
+    pub(super) fn traffic(&self) -> Traffic {
+        self.traffic.get()
+    }
+
+    /// Counts one block that was sent with the response's end.
+    pub(super) fn count(&self, bytes: usize) {
+        self.traffic.set(self.traffic.get().and(bytes));
+    }
+
+    /// From now on somebody is told what the application does.
+    pub(super) fn observe(&self, observation: &Object<'_>) {
+        *self.observation.borrow_mut() = Some(Kept::new(observation.clone()));
+    }
+
+    /// Who tells.
+    pub(super) fn observation<'py>(&self, py: Attached<'py>) -> Option<Object<'py>> {
+        self.observation.borrow().as_ref().map(|kept| kept.get(py))
+    }
+
+    /// Tells no more.
+    pub(super) fn take_observation<'py>(&self, py: Attached<'py>) -> Option<Object<'py>> {
+        self.observation.borrow_mut().take().map(|kept| kept.release(py))
     }
 
     /// How much of `length` bytes Content-Length lets through; the rest is dropped.
@@ -153,6 +194,19 @@ impl Request {
         if block.is_empty() && head.is_none() {
             return if link.request_gone() { Err(SendError::Gone) } else { Ok(()) };
         }
+        let began = self.observation.borrow().is_some().then(Instant::now);
+        let sent = self.send_pieces(py, &link, head.take(), block);
+        self.traffic.set(self.traffic.get().and(block.len()).waited_since(began));
+        sent
+    }
+
+    fn send_pieces(
+        &self,
+        py: Attached<'_>,
+        link: &Link,
+        mut head: Option<Head>,
+        block: &[u8],
+    ) -> Result<(), SendError> {
         let mut pieces = block.chunks(PIECE);
         loop {
             let body = pieces.next().unwrap_or_default().to_vec();
@@ -182,6 +236,11 @@ impl Request {
                 py,
                 "start_response() was called after its request had ended",
             ));
+        }
+        if let Some(observation) = self.observation(py) {
+            let none = Object::none(py);
+            let exc_info = exc_info.unwrap_or(&none);
+            observation.attribute(c"responding")?.call([status, headers, exc_info])?;
         }
         if !headers.is_instance_of(Py_TPFLAGS_LIST_SUBCLASS) {
             return Err(type_error(

@@ -1,8 +1,9 @@
 //! What an interpreter keeps from one request to the next.
 
+use super::running::{self, Running};
 use super::script::Scripts;
 use super::{errors, input, request};
-use crate::interp::ending::ExitFunctions;
+use crate::interp::ending::{self, ExitFunctions};
 use crate::interp::exception::Exception;
 use crate::interp::{Attached, Kept, Object, Raised};
 use crate::options::Resolved;
@@ -12,13 +13,14 @@ use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 /// How many names of environ keys are kept as Python objects. Header names come from clients, so
 /// there has to be an end to it.
 const KEY_LIMIT: usize = 512;
 
 /// The version of mod_wsgi whose behaviour applications can rely on.
-const COMPATIBLE_VERSION: (i32, i32, i32) = (6, 1, 1);
+pub const COMPATIBLE_VERSION: (i32, i32, i32) = (6, 1, 1);
 
 /// What belongs to one interpreter, made when it is and released when it ends.
 pub(crate) struct Residents {
@@ -31,22 +33,45 @@ pub(crate) struct Residents {
     pub(super) sendable_file: Kept,
     /// What every environ of this interpreter has in common.
     pub(super) base_environ: Kept,
+    /// `mod_wsgi.RequestTimeout`.
+    pub(super) request_timeout: Kept,
     pub(super) scripts: Scripts,
+    pub(super) running: Arc<Running>,
+    pub(super) events: Events,
     keys: Guarded<HashMap<Box<[u8]>, Kept>>,
     exit: ExitFunctions,
     /// Formats a stack, where requests that take long are to be reported.
     format_stack: Option<Kept>,
 }
 
+/// Who is told of events, and how.
+pub(super) struct Events {
+    /// `mod_wsgi.event_callbacks`, a list.
+    callbacks: Kept,
+    /// Tells those who have subscribed that the process stops.
+    stopping: Kept,
+    /// The class `Observation` of events.py.
+    pub(super) observation: Kept,
+}
+
+impl Events {
+    /// Whether somebody has subscribed. This is all that a request costs when nobody has.
+    pub(super) fn wanted(&self, _py: Attached<'_>) -> bool {
+        // SAFETY: attached, and events.py has made it as a list.
+        unsafe { PyList_GET_SIZE(self.callbacks.as_ptr()) > 0 }
+    }
+}
+
 /// Data that only threads attached to its interpreter touch, one at a time.
-struct Guarded<T>(RefCell<T>);
+#[derive(Default)]
+pub(super) struct Guarded<T>(RefCell<T>);
 
 // SAFETY: access takes the proof of being attached, so the interpreter's GIL orders it; and no
 // borrow lasts over anything that could let the GIL go.
 unsafe impl<T: Send> Sync for Guarded<T> {}
 
 impl<T> Guarded<T> {
-    fn borrow(&self, _py: Attached<'_>) -> RefMut<'_, T> {
+    pub(super) fn borrow(&self, _py: Attached<'_>) -> RefMut<'_, T> {
         self.0.borrow_mut()
     }
 }
@@ -77,6 +102,12 @@ impl Residents {
         let bootstrap = module(py, c"_mod_manifold", concat!(include_str!("bootstrap.py"), "\0"))?;
         let errors_class = errors::class(py)?;
         let stream = errors::stream(&errors_class, None)?;
+        let running = Arc::new(Running::default());
+        let host = running::host(py, &running, settings.verbosity)?;
+        let sources = sources(py)?;
+        let events = bootstrap.attribute(c"prepare")?.call([&host, &sources])?;
+        let keep_stdout = Object::boolean(py, settings.keep_stdout);
+        bootstrap.attribute(c"redirect")?.call([&stream, &keep_stdout])?;
         let name = Object::latin1(py, group.as_bytes())?;
         let version = versions(py, COMPATIBLE_VERSION)?;
 
@@ -90,7 +121,7 @@ impl Residents {
             c"maximum_processes",
             &Object::integer(py, settings.processes.into())?,
         )?;
-        bootstrap.attribute(c"prepare")?.call([&stream, &attributes])?;
+        bootstrap.attribute(c"provide_mod_wsgi")?.call([&attributes, &events, &sources])?;
 
         bootstrap.attribute(c"announce_exit")?.call([&Object::text(py, &group.to_string())?])?;
 
@@ -119,6 +150,8 @@ impl Residents {
             None => None,
         };
 
+        bootstrap.attribute(c"provide_apache")?.call([&apache(py, settings)?])?;
+
         let base = dict(py)?;
         base.set_item_named(c"wsgi.version", &pair(py, 1, 0)?)?;
         base.set_item_named(c"wsgi.multithread", &Object::boolean(py, settings.multithread))?;
@@ -141,7 +174,14 @@ impl Residents {
             file_wrapper: Kept::new(bootstrap.attribute(c"FileWrapper")?),
             sendable_file: Kept::new(bootstrap.attribute(c"sendable_file")?),
             base_environ: Kept::new(base),
+            request_timeout: Kept::new(bootstrap.attribute(c"RequestTimeout")?),
             scripts: Scripts::default(),
+            running,
+            events: Events {
+                callbacks: Kept::new(events.attribute(c"event_callbacks")?),
+                stopping: Kept::new(events.attribute(c"process_stopping")?),
+                observation: Kept::new(events.attribute(c"Observation")?),
+            },
             keys: Guarded(RefCell::default()),
             exit: ExitFunctions {
                 join_threads: Kept::new(bootstrap.attribute(c"join_threads")?),
@@ -182,6 +222,12 @@ impl Residents {
         }
     }
 
+    /// Tells applications that the process stops. Before anything else of the interpreter's end,
+    /// since threads may end only because of it.
+    pub(crate) fn tell_stopping(&self, py: Attached<'_>) {
+        ending::call(py, &self.events.stopping.get(py));
+    }
+
     /// What the interpreter's end needs.
     pub(crate) fn exit_functions(&self, py: Attached<'_>) -> ExitFunctions {
         ExitFunctions {
@@ -193,7 +239,7 @@ impl Residents {
     /// Lets everything go.
     pub(crate) fn release(self, py: Attached<'_>) {
         let ExitFunctions { join_threads, run_exit_callbacks } = self.exit;
-        for kept in [join_threads, run_exit_callbacks] {
+        for kept in [join_threads, run_exit_callbacks, self.events.stopping] {
             drop(kept.release(py));
         }
         for kept in [self.file_wrapper, self.sendable_file] {
@@ -205,6 +251,10 @@ impl Residents {
         if let Some(kept) = self.format_stack {
             drop(kept.release(py));
         }
+        for kept in [self.request_timeout, self.events.callbacks, self.events.observation] {
+            drop(kept.release(py));
+        }
+        self.running.release(py);
         for (_, key) in self.keys.0.into_inner() {
             drop(key.release(py));
         }
@@ -248,7 +298,29 @@ fn module<'py>(py: Attached<'py>, name: &CStr, source: &str) -> Result<Object<'p
     unsafe { Object::from_owned(py, PyImport_ExecCodeModule(name.as_ptr(), code.as_ptr())) }
 }
 
-fn dict(py: Attached<'_>) -> Result<Object<'_>, Raised> {
+/// The texts of our other Python modules, by name.
+fn sources(py: Attached<'_>) -> Result<Object<'_>, Raised> {
+    let sources = dict(py)?;
+    sources.set_item_named(c"events", &Object::text(py, include_str!("events.py"))?)?;
+    sources.set_item_named(c"log_handler", &Object::text(py, include_str!("log_handler.py"))?)?;
+    Ok(sources)
+}
+
+/// What the module `apache` says.
+fn apache<'py>(py: Attached<'py>, settings: &Settings) -> Result<Object<'py>, Raised> {
+    let names = &settings.server_names;
+    let apache = dict(py)?;
+    apache.set_item_named(c"version", &versions(py, settings.server_version)?)?;
+    apache.set_item_named(c"description", &Object::text(py, &names.description)?)?;
+    apache.set_item_named(c"build_date", &Object::text(py, &names.build_date)?)?;
+    apache.set_item_named(c"mpm_name", &Object::text(py, &names.mpm)?)?;
+    let (processes, threads) = (settings.processes.into(), names.threads.into());
+    apache.set_item_named(c"maximum_processes", &Object::integer(py, processes)?)?;
+    apache.set_item_named(c"threads_per_process", &Object::integer(py, threads)?)?;
+    Ok(apache)
+}
+
+pub(super) fn dict(py: Attached<'_>) -> Result<Object<'_>, Raised> {
     // SAFETY: attached; it returns a new reference or raises.
     unsafe { Object::from_owned(py, PyDict_New()) }
 }

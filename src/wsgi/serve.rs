@@ -1,30 +1,36 @@
 //! Calling the application and sending what it returns.
 
+use super::input::Traffic;
 use super::request::{Request, SendError};
+use super::running::Place;
 use super::{Residents, environ, errors, file, input, request, script};
 use crate::exchange::ApplicationEnd;
+use crate::interp::attached::GilWaits;
 use crate::interp::exception::Exception;
 use crate::interp::object::type_error;
 use crate::interp::{Attached, Object, Raised};
 use crate::{Code, FilePart, Level, Outcome, Part, Task};
 use cpython_sys::*;
+use std::cell::Cell;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A response that is whole and no larger than this is sent in one message.
 const WHOLE_LIMIT: usize = 64 * 1024;
 
 /// Carries out a job, and returns the last part of its response. That is the caller's to send,
-/// after it has detached.
-pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEnd) -> Part {
-    let _served = errors::Served::begin(py, end.link());
+/// after it has detached; where it was sent already, there is none.
+pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEnd) -> Option<Part> {
+    let _served = errors::Served::begin(py, end);
     let carried_out = match end.job().task {
         Task::Serve => answer(py, residents, end),
-        Task::Load => load(py, residents, end),
+        Task::Load => load(py, residents, end).map(Some),
     };
     carried_out.unwrap_or_else(|(refusal, traceback)| {
         let text = format!("{refusal}\n{}", traceback.trim_end());
         errors::log(py, Some(Arc::clone(end.link())), Level::Error, text);
-        Part { end: Some(Outcome::Failed(refusal.code)), ..Part::default() }
+        Some(Part { end: Some(Outcome::Failed(refusal.code)), ..Part::default() })
     })
 }
 
@@ -44,36 +50,69 @@ fn answer(
     py: Attached<'_>,
     residents: &Residents,
     end: &ApplicationEnd,
-) -> Result<Part, script::Failure> {
+) -> Result<Option<Part>, script::Failure> {
     let (script, group) = (end.job().script(), residents.group.to_string());
     let application = residents.scripts.callable(py, script, end.job(), &group)?;
-    let answered = Answering::new(py, residents, end).and_then(|answering| {
-        let last = answering.run(residents, &application);
-        answering.finish();
-        last
+    let answering = match Answering::new(py, residents, end) {
+        Ok(answering) => answering,
+        Err(raised) => return Ok(Some(failed(py, residents, end, (raised, false), None))),
+    };
+    let answered =
+        answering.observe(application).and_then(|application| answering.run(&application));
+    let last = answered.unwrap_or_else(|failure| {
+        let observation = answering.request().observation(py);
+        failed(py, residents, end, failure, observation.as_ref())
     });
-    Ok(answered.unwrap_or_else(|(raised, head_sent)| {
-        let exception = Exception::take(py, raised);
-        let what =
-            if exception.is_system_exit() { " (SystemExit ends no process here)" } else { "" };
-        let header = format!(
-            "{}: {}{what} raised by script '{}' in application group '{group}'",
-            Code::ApplicationRaised,
-            exception.class(),
-            script.path().display(),
-        );
-        errors::log(
-            py,
-            Some(Arc::clone(end.link())),
-            Level::Error,
-            format!("{header}\n{}", exception.traceback().trim_end()),
-        );
-        if head_sent {
-            Part { end: Some(Outcome::Truncated), ..Part::default() }
-        } else {
-            Part { end: Some(Outcome::Failed(Code::ApplicationRaised)), ..Part::default() }
-        }
-    }))
+    answering.finish();
+    Ok(answering.tell_finished(last))
+}
+
+/// Logs what the application raised, and returns the last part of a response that failed by it.
+fn failed<'py>(
+    py: Attached<'py>,
+    residents: &Residents,
+    end: &ApplicationEnd,
+    (raised, head_sent): Failure,
+    observation: Option<&Object<'py>>,
+) -> Part {
+    let exception = Exception::take(py, raised);
+    tell_raised(py, observation, &exception);
+    let timeout = exception.is(&residents.request_timeout.get(py));
+    let code = if timeout { Code::RequestTimeout } else { Code::ApplicationRaised };
+    let what = if exception.is_system_exit() { " (SystemExit ends no process here)" } else { "" };
+    let mut text = format!(
+        "{code}: {}{what} raised by script '{}' in application group '{}'",
+        exception.class(),
+        end.job().script().path().display(),
+        residents.group,
+    );
+    if !timeout {
+        text = format!("{text}\n{}", exception.traceback().trim_end());
+    }
+    let level = if timeout { Level::Info } else { Level::Error };
+    errors::log(py, Some(Arc::clone(end.link())), level, text);
+    let outcome = if head_sent { Outcome::Truncated } else { Outcome::Failed(code) };
+    Part { end: Some(outcome), ..Part::default() }
+}
+
+/// Tells those who have subscribed what an application has raised.
+fn tell_raised<'py>(
+    py: Attached<'py>,
+    observation: Option<&Object<'py>>,
+    exception: &Exception<'py>,
+) {
+    let Some(observation) = observation else { return };
+    let told = observation.attribute(c"raised").and_then(|told| told.call([exception.object()]));
+    if let Err(raised) = told {
+        ignore(py, raised);
+    }
+}
+
+/// Logs what was raised while subscribers were told of something that has happened already.
+fn ignore(py: Attached<'_>, raised: Raised) {
+    let exception = Exception::take(py, raised);
+    let text = format!("raised while an event was told: {}", exception.traceback().trim_end());
+    errors::log(py, errors::served(), Level::Error, text);
 }
 
 /// What went wrong, and whether the head had been sent by then.
@@ -82,7 +121,11 @@ type Failure = (Raised, bool);
 /// A request while its application answers it.
 struct Answering<'py, 'a> {
     py: Attached<'py>,
+    residents: &'a Residents,
     end: &'a ApplicationEnd,
+    place: Place<'py, 'a>,
+    /// What this thread had used of the processor at the beginning, where somebody wants to know.
+    began: Cell<ProcessorTime>,
     request: Object<'py>,
     start_response: Object<'py>,
     input: Object<'py>,
@@ -93,36 +136,111 @@ struct Answering<'py, 'a> {
 impl<'py, 'a> Answering<'py, 'a> {
     fn new(
         py: Attached<'py>,
-        residents: &Residents,
+        residents: &'a Residents,
         end: &'a ApplicationEnd,
-    ) -> Result<Self, Failure> {
-        let make = || {
-            let protocol = end.job().variables.get(b"SERVER_PROTOCOL");
-            let over_http2 = protocol.is_some_and(|protocol| protocol.starts_with(b"HTTP/2"));
-            let class = residents.request_class.get(py);
-            let request = request::new(&class, end.link(), over_http2)?;
-            let start_response = request::start_response(&request)?;
-            let input = input::stream(&residents.input_class.get(py), end.link())?;
-            let errors = errors::stream(&residents.errors_class.get(py), Some(end.link()))?;
-            let environ = environ::make(py, residents, end.job(), &input, &errors)?;
-            Ok(Self { py, end, request, start_response, input, errors, environ })
-        };
-        make().map_err(|raised| (raised, false))
+    ) -> Result<Self, Raised> {
+        let protocol = end.job().variables.get(b"SERVER_PROTOCOL");
+        let over_http2 = protocol.is_some_and(|protocol| protocol.starts_with(b"HTTP/2"));
+        let class = residents.request_class.get(py);
+        let request = request::new(&class, end.link(), over_http2)?;
+        let start_response = request::start_response(&request)?;
+        let input = input::stream(&residents.input_class.get(py), end.link())?;
+        let errors = errors::stream(&residents.errors_class.get(py), Some(end.link()))?;
+        let (environ, id) = environ::make(py, residents, end.job(), &input, &errors)?;
+        let place = residents.running.enter(id);
+        let began = Cell::default();
+        Ok(Self {
+            py,
+            residents,
+            end,
+            place,
+            began,
+            request,
+            start_response,
+            input,
+            errors,
+            environ,
+        })
     }
 
     fn request(&self) -> &Request {
         request::get(&self.request)
     }
 
+    /// Tells those who have subscribed that the request starts, if there are any, and returns the
+    /// application that they want to answer it.
+    fn observe(&self, application: Object<'py>) -> Result<Object<'py>, Failure> {
+        if !self.residents.events.wanted(self.py) {
+            GilWaits::take(false);
+            return Ok(application);
+        }
+        GilWaits::start();
+        input::time(&self.input);
+        self.began.set(ProcessorTime::of_this_thread());
+        let tell = || {
+            let class = self.residents.events.observation.get(self.py);
+            let observation = class.call([&application, &self.environ, &self.place.data()?])?;
+            self.request().observe(&observation);
+            observation.attribute(c"take_application")?.call([])
+        };
+        tell().map_err(|raised| (raised, false))
+    }
+
+    /// Where somebody has subscribed: sends the last part, so that the client need not wait for
+    /// those who are told then that the request has finished. Otherwise it is the caller's to send.
+    fn tell_finished(&self, last: Part) -> Option<Part> {
+        let Some(observation) = self.request().take_observation(self.py) else {
+            return Some(last);
+        };
+        let status = self.request().status().unwrap_or(match last.end {
+            Some(Outcome::Failed(code)) => code.status(),
+            _ => Code::ApplicationRaised.status(),
+        });
+        let finish = environ::seconds_now();
+        let used = ProcessorTime::of_this_thread().since(self.began.get());
+        let waits = GilWaits::take(true);
+        errors::flush_thread(self.py);
+        let link = self.end.link();
+        // A request end that has let go does not want to know.
+        let _ = self.py.detached(|| link.respond(last));
+        let tell = || {
+            let py = self.py;
+            let traffic = |traffic: Traffic| {
+                Object::tuple(
+                    py,
+                    [
+                        count(py, traffic.times)?,
+                        count(py, traffic.bytes)?,
+                        time(py, traffic.waited)?,
+                    ],
+                )
+            };
+            let processor = Object::tuple(py, [time(py, used.user)?, time(py, used.system)?])?;
+            let waits = Object::tuple(py, [count(py, waits.count.into())?, time(py, waits.time)?])?;
+            observation.attribute(c"finished")?.call([
+                &Object::integer(py, status.into())?,
+                &Object::float(py, finish)?,
+                &traffic(input::traffic(&self.input))?,
+                &traffic(self.request().traffic())?,
+                &processor,
+                &waits,
+            ])
+        };
+        if let Err(raised) = tell() {
+            ignore(self.py, raised);
+        }
+        None
+    }
+
     /// Calls the application, sends what it returns, and calls `close()` exactly once.
-    fn run(&self, residents: &Residents, application: &Object<'py>) -> Result<Part, Failure> {
+    fn run(&self, application: &Object<'py>) -> Result<Part, Failure> {
         let returned = application
             .call([&self.environ, &self.start_response])
             .map_err(|raised| (raised, self.request().head_sent()))?;
         if let Some(whole) = self.whole(&returned) {
             return whole.map_err(|raised| (raised, false));
         }
-        if let Some(file) = self.file(residents, &returned) {
+        if let Some(file) = self.file(&returned) {
             // What is sent is a descriptor of our own, so this is the end for the application.
             let file = file.map_err(|raised| Exception::take(self.py, raised));
             self.close(&returned);
@@ -168,19 +286,22 @@ impl<'py, 'a> Answering<'py, 'a> {
             Err(raised) => return Some(Err(raised)),
         };
         body.truncate(self.request().allow(body.len()));
+        self.request().count(body.len());
         Some(Ok(Part { head, body, end: Some(self.outcome()), ..Part::default() }))
     }
 
     /// The whole response in one part, where the application returned a `wsgi.file_wrapper` of a
     /// regular file and nothing was sent before.
-    fn file(&self, residents: &Residents, returned: &Object<'py>) -> Option<Result<Part, Raised>> {
+    fn file(&self, returned: &Object<'py>) -> Option<Result<Part, Raised>> {
         if self.request().head_sent() {
             return None;
         }
-        let file::Sendable { file, start, length } = file::sendable(self.py, residents, returned)?;
+        let file::Sendable { file, start, length } =
+            file::sendable(self.py, self.residents, returned)?;
         Some(self.request().take_head(self.py).map(|mut head| {
             let head_to_send = head.as_mut().expect("nothing was sent before");
             let length = self.request().allow_file(head_to_send, length);
+            self.request().count(usize::try_from(length).unwrap_or(usize::MAX));
             let file = (length > 0).then_some(FilePart { file, start, length });
             Part { head, file, end: Some(self.outcome()), ..Part::default() }
         }))
@@ -223,6 +344,7 @@ impl<'py, 'a> Answering<'py, 'a> {
         });
         if let Err(raised) = closed {
             let exception = Exception::take(self.py, raised);
+            tell_raised(self.py, self.request().observation(self.py).as_ref(), &exception);
             let header =
                 format!("{}: {} raised by close()", Code::ApplicationRaised, exception.class());
             let text = format!("{header}\n{}", exception.traceback().trim_end());
@@ -264,4 +386,42 @@ impl<'py, 'a> Answering<'py, 'a> {
         input::finish(&self.input);
         errors::finish(&self.errors);
     }
+}
+
+/// What a thread has used of the processor.
+#[derive(Clone, Copy, Default)]
+struct ProcessorTime {
+    user: Duration,
+    system: Duration,
+}
+
+impl ProcessorTime {
+    fn of_this_thread() -> Self {
+        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: it fills the structure, which is valid as zeros as well.
+        let usage = unsafe {
+            libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
+            usage.assume_init()
+        };
+        let duration = |time: libc::timeval| {
+            let seconds = Duration::from_secs(time.tv_sec.unsigned_abs());
+            seconds + Duration::from_micros(time.tv_usec.unsigned_abs())
+        };
+        Self { user: duration(usage.ru_utime), system: duration(usage.ru_stime) }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            user: self.user.saturating_sub(before.user),
+            system: self.system.saturating_sub(before.system),
+        }
+    }
+}
+
+fn count(py: Attached<'_>, value: u64) -> Result<Object<'_>, Raised> {
+    Object::integer(py, i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+fn time(py: Attached<'_>, value: Duration) -> Result<Object<'_>, Raised> {
+    Object::float(py, value.as_secs_f64())
 }

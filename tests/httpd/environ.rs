@@ -95,6 +95,83 @@ fn the_module_says_what_serves_the_request() {
     assert_ne!(answer.fact("mod_wsgi.request_id"), server.get("/").fact("mod_wsgi.request_id"));
 }
 
+/// Everything that a plain request has (`mod_wsgi.connection_id` comes once httpd has logged something
+/// about the connection), by what its `repr` looks like.
+const COMPLETE: [(&str, &[&str]); 6] = [
+    (
+        "str",
+        &[
+            "CONTEXT_DOCUMENT_ROOT",
+            "CONTEXT_PREFIX",
+            "DOCUMENT_ROOT",
+            "HTTP_CONNECTION",
+            "HTTP_HOST",
+            "PATH_INFO",
+            "QUERY_STRING",
+            "REMOTE_ADDR",
+            "REMOTE_PORT",
+            "REQUEST_METHOD",
+            "REQUEST_SCHEME",
+            "REQUEST_URI",
+            "SCRIPT_FILENAME",
+            "SCRIPT_NAME",
+            "SERVER_ADDR",
+            "SERVER_ADMIN",
+            "SERVER_NAME",
+            "SERVER_PORT",
+            "SERVER_PROTOCOL",
+            "SERVER_SOFTWARE",
+            "mod_wsgi.application_group",
+            "mod_wsgi.callable_object",
+            "mod_wsgi.handler_script",
+            "mod_wsgi.listener_host",
+            "mod_wsgi.listener_port",
+            "mod_wsgi.path_info",
+            "mod_wsgi.process_group",
+            "mod_wsgi.request_handler",
+            "mod_wsgi.request_id",
+            "mod_wsgi.script_name",
+            "mod_wsgi.server_pid",
+            "wsgi.url_scheme",
+        ],
+    ),
+    ("bool", &["wsgi.input_terminated", "wsgi.multiprocess", "wsgi.multithread", "wsgi.run_once"]),
+    ("int", &["mod_wsgi.thread_id"]),
+    (
+        "float",
+        &[
+            "mod_wsgi.application_start",
+            "mod_wsgi.daemon_start",
+            "mod_wsgi.queue_start",
+            "mod_wsgi.request_start",
+        ],
+    ),
+    ("tuple", &["apache.version", "mod_wsgi.version", "wsgi.version"]),
+    ("object", &["wsgi.errors", "wsgi.file_wrapper", "wsgi.input"]),
+];
+
+#[test]
+fn a_plain_request_has_these_keys_of_these_types_and_no_others() {
+    let server = Server::start(show());
+    let answer = server.get("/");
+    let text = answer.text();
+    let mut seen: Vec<_> = text.lines().filter_map(|line| line.split_once('\t')).collect();
+    seen.retain(|(key, _)| *key != "type(environ)");
+    let kind = |value: &str| match value {
+        "True" | "False" => "bool",
+        _ if value.starts_with('\'') => "str",
+        _ if value.starts_with('(') => "tuple",
+        _ if value.starts_with('<') => "object",
+        _ if value.contains('.') => "float",
+        _ => "int",
+    };
+    let seen: Vec<_> = seen.into_iter().map(|(key, value)| (key, kind(value))).collect();
+    let mut expected: Vec<_> =
+        COMPLETE.iter().flat_map(|(kind, keys)| keys.iter().map(|key| (*key, *kind))).collect();
+    expected.sort_unstable();
+    assert_eq!(seen, expected);
+}
+
 #[test]
 fn nothing_is_there_that_should_not_be() {
     let server = Server::start(show().and("ServerSignature On"));

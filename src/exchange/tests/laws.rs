@@ -261,7 +261,7 @@ impl Known {
                 self.said.extend((!gone).then_some(Said::Last(count)));
             }
             Act::Log => {
-                let entry = LogEntry { level: Level::Info, text: text(self.number, count) };
+                let entry = LogEntry::new(Level::Info, text(self.number, count));
                 match link.log(entry) {
                     Ok(()) => {
                         assert!(!gone && self.has_room(), "a log entry went nowhere");

@@ -112,7 +112,7 @@ fn a_request_end_that_leaves_frees_an_application_whose_other_thread_logs() {
         let (request, application) = open_the_only_one(&exchanges, 1);
         let link = Arc::clone(application.link());
         let logging = thread::spawn(move || {
-            let entry = LogEntry { level: Level::Info, text: "a line".to_owned() };
+            let entry = LogEntry::new(Level::Info, "a line".to_owned());
             drop(link.log(entry));
         });
         let answering = {

@@ -116,7 +116,7 @@ fn keep(links: &Receiver<Arc<Link>>) {
         }
         if kept.len() > THREADS as usize {
             let oldest = kept.pop_front().expect("there are some");
-            let late = LogEntry { level: Level::Debug, text: String::new() };
+            let late = LogEntry::new(Level::Debug, String::new());
             // Whoever reads it knows an empty line; where nobody does, it comes back.
             drop(oldest.log(late));
         }
@@ -216,7 +216,7 @@ fn say(plan: &Plan, link: &Link) -> Result<(), Gone> {
         match *word {
             Word::Block(size) => link.respond(block(plan.bytes(index, size)))?,
             Word::Log(size) => {
-                let entry = LogEntry { level: Level::Info, text: plan.line(index, size) };
+                let entry = LogEntry::new(Level::Info, plan.line(index, size));
                 if let Err(entry) = link.log(entry) {
                     assert_eq!(entry.text, plan.line(index, size));
                 }
@@ -293,7 +293,7 @@ fn a_request_end_that_leaves_frees_every_thread_that_waits_for_it() {
             scope.spawn(|| while link.ask(1, 1).is_ok() {});
             for _ in 0..6 {
                 scope.spawn(|| {
-                    let entry = || LogEntry { level: Level::Debug, text: String::new() };
+                    let entry = || LogEntry::new(Level::Debug, String::new());
                     while !link.request_gone() {
                         drop(link.log(entry()));
                     }

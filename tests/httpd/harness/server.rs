@@ -215,8 +215,11 @@ impl Server {
     fn is_up(&mut self) -> bool {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline && !self.has_ended() {
-            // The line in our own log tells that what answers on the port is ours.
-            if !self.log().lines_with(&["resuming normal operations"]).is_empty()
+            // The line in our own log tells that what answers on the port is ours. As one process
+            // (httpd -X) httpd writes none.
+            let one_process = self.conf.contains("Define DEBUG");
+            let sign = if one_process { "main interpreter" } else { "resuming normal operations" };
+            if !self.log().lines_with(&[sign]).is_empty()
                 && TcpStream::connect(self.address()).is_ok()
             {
                 return true;
