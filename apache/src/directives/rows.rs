@@ -437,4 +437,21 @@ mod tests {
             found.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         assert_eq!(found, pages, "there is a page for something that is no directive");
     }
+
+    #[test]
+    fn the_page_of_compatibility_knows_which_directives_there_are() {
+        let page = include_str!("../../../docs/compatibility.md");
+        let (_, table) = page.split_once("\n## Directives\n").expect("the page has a table");
+        let table = table.split("\n## ").next().expect("the table ends");
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| ")).skip(1);
+        let mut documented: Vec<_> = rows
+            .filter(|row| !row.contains("| not yet |"))
+            .map(|row| row.split(" |").next().expect("a cell").trim_matches(['`', '>']).to_owned())
+            .collect();
+        let mut registered: Vec<_> =
+            ROWS.iter().map(|row| row.name.to_str().unwrap().to_owned()).collect();
+        documented.sort();
+        registered.sort();
+        assert_eq!(documented, registered);
+    }
 }

@@ -177,6 +177,11 @@ pub(crate) fn test_venv() -> String {
     venv
 }
 
+/// The Python of that environment, for clients.
+pub(crate) fn test_python() -> PathBuf {
+    Path::new(&test_venv()).join("bin/python")
+}
+
 fn module_under_test() -> PathBuf {
     let path = match std::env::var_os("MANIFOLD_MODULE") {
         Some(path) => PathBuf::from(path),

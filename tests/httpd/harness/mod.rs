@@ -21,7 +21,7 @@ mod server;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, Load, Mode, Request, Response, Tally};
-pub(crate) use conf::{Conf, config_test, test_venv};
+pub(crate) use conf::{Conf, config_test, test_python, test_venv};
 pub(crate) use log::ErrorLog;
 pub(crate) use server::{Server, write};
 
