@@ -74,7 +74,7 @@ impl Conversation {
         }
     }
 
-    /// Answers [`Reply::Ask`].
+    /// Answers [`Reply::Ask`] or [`Reply::AskVariable`].
     pub fn answer(&self, answer: Answer) {
         self.end.answer(answer);
     }

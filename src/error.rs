@@ -68,6 +68,12 @@ codes! {
     ResponseLong = 22,
     /// An application called `os._exit`; the line is written by the bootstrap module.
     ProcessExit = 23,
+    /// A hook script is asked for, and there is none, or it lacks the function.
+    HookMissing = 24,
+    /// A function of a hook script raised.
+    HookRaised = 25,
+    /// A function of a hook script returned something that it may not.
+    HookResult = 26,
 }
 
 impl Code {

@@ -414,7 +414,7 @@ impl Group {
             match served {
                 // Detached: whoever needs the GIL has it while this wakes the request thread. A
                 // request end that has let go does not want to know.
-                Ok(last) => drop(job.link().respond(last)),
+                Ok(last) => drop(job.link().conclude(last)),
                 Err(_) => tracing::error!(
                     "{}: a panic while a request was served in application group '{}'; the panic's \
                      own line says where. Please report it.",

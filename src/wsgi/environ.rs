@@ -17,13 +17,7 @@ pub(super) fn make<'py>(
     let base = residents.base_environ.get(py);
     // SAFETY: attached, and it is a dict; a new reference or an exception.
     let environ = unsafe { Object::from_owned(py, PyDict_Copy(base.as_ptr())) }?;
-    for (name, value) in job.variables.iter() {
-        let value = match name {
-            b"DOCUMENT_ROOT" | b"SCRIPT_FILENAME" => Object::path(py, value)?,
-            _ => Object::latin1(py, value)?,
-        };
-        environ.set_item(&residents.key(py, name)?, &value)?;
-    }
+    add_variables(py, residents, job, &environ)?;
     let set = |name: &[u8], value: &Object<'py>| environ.set_item(&residents.key(py, name)?, value);
     set(b"wsgi.url_scheme", &Object::text(py, if job.https { "https" } else { "http" })?)?;
     set(b"wsgi.input", input)?;
@@ -32,6 +26,23 @@ pub(super) fn make<'py>(
     set(b"mod_wsgi.application_start", &Object::float(py, seconds(now()))?)?;
     set(b"mod_wsgi.thread_id", &Object::integer(py, thread_number())?)?;
     Ok(environ)
+}
+
+/// Adds the variables of a job.
+pub(super) fn add_variables<'py>(
+    py: Attached<'py>,
+    residents: &Residents,
+    job: &Job,
+    environ: &Object<'py>,
+) -> Result<(), Raised> {
+    for (name, value) in job.variables.iter() {
+        let value = match name {
+            b"DOCUMENT_ROOT" | b"SCRIPT_FILENAME" => Object::path(py, value)?,
+            _ => Object::latin1(py, value)?,
+        };
+        environ.set_item(&residents.key(py, name)?, &value)?;
+    }
+    Ok(())
 }
 
 /// Microseconds since 1970, as httpd counts.

@@ -8,9 +8,11 @@
 //! - [`input`]: the request body, `wsgi.input`.
 //! - [`errors`]: the streams `wsgi.errors`, `sys.stderr` and `sys.stdout`.
 //! - [`serve`]: calling the application and sending what it returns.
+//! - [`hook`]: calling functions of a hook script.
 
 mod environ;
 mod errors;
+mod hook;
 mod input;
 mod request;
 mod residents;

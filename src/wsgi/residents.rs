@@ -1,7 +1,7 @@
 //! What an interpreter keeps from one request to the next.
 
 use super::script::Scripts;
-use super::{errors, input, request};
+use super::{errors, hook, input, request};
 use crate::interp::ending::ExitFunctions;
 use crate::interp::exception::Exception;
 use crate::interp::{Attached, Kept, Object, Raised};
@@ -24,6 +24,9 @@ pub(crate) struct Residents {
     pub(super) request_class: Kept,
     pub(super) input_class: Kept,
     pub(super) errors_class: Kept,
+    pub(super) tls_class: Kept,
+    /// Formats a traceback without the messages of exceptions.
+    pub(super) frames: Kept,
     /// What every environ of this interpreter has in common.
     pub(super) base_environ: Kept,
     pub(super) scripts: Scripts,
@@ -112,6 +115,8 @@ impl Residents {
             request_class: Kept::new(request::class(py)?),
             input_class: Kept::new(input::class(py)?),
             errors_class: Kept::new(errors_class),
+            tls_class: Kept::new(hook::class(py)?),
+            frames: Kept::new(bootstrap.attribute(c"frames")?),
             base_environ: Kept::new(base),
             scripts: Scripts::default(),
             keys: Guarded(RefCell::default()),
@@ -149,7 +154,10 @@ impl Residents {
         for kept in [join_threads, run_exit_callbacks] {
             drop(kept.release(py));
         }
-        for kept in [self.request_class, self.input_class, self.errors_class, self.base_environ] {
+        for kept in [self.request_class, self.input_class, self.errors_class, self.tls_class] {
+            drop(kept.release(py));
+        }
+        for kept in [self.frames, self.base_environ] {
             drop(kept.release(py));
         }
         for (_, key) in self.keys.0.into_inner() {
@@ -170,7 +178,7 @@ fn bootstrap_module(py: Attached<'_>) -> Result<Object<'_>, Raised> {
     unsafe { Object::from_owned(py, PyImport_ExecCodeModule(name, code.as_ptr())) }
 }
 
-fn dict(py: Attached<'_>) -> Result<Object<'_>, Raised> {
+pub(super) fn dict(py: Attached<'_>) -> Result<Object<'_>, Raised> {
     // SAFETY: attached; it returns a new reference or raises.
     unsafe { Object::from_owned(py, PyDict_New()) }
 }

@@ -1,30 +1,32 @@
 //! Calling the application and sending what it returns.
 
 use super::request::{Request, SendError};
-use super::{Residents, environ, errors, input, request, script};
+use super::{Residents, environ, errors, hook, input, request, script};
 use crate::exchange::ApplicationEnd;
 use crate::interp::exception::Exception;
 use crate::interp::object::type_error;
 use crate::interp::{Attached, Object, Raised};
-use crate::{Code, Level, Outcome, Part, Task};
+use crate::{Code, Level, Outcome, Part, Reply, Task};
 use cpython_sys::*;
 use std::sync::Arc;
 
 /// A response that is whole and no larger than this is sent in one message.
 const WHOLE_LIMIT: usize = 64 * 1024;
 
-/// Carries out a job, and returns the last part of its response. That is the caller's to send,
-/// after it has detached.
-pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEnd) -> Part {
+/// Carries out a job, and returns the last message about it. That is the caller's to send, after
+/// it has detached.
+pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEnd) -> Reply {
     let _served = errors::Served::begin(py, end.link());
-    let carried_out = match end.job().task {
-        Task::Serve => answer(py, residents, end),
-        Task::Load => load(py, residents, end),
+    let carried_out = match &end.job().task {
+        Task::Serve => answer(py, residents, end).map(Reply::Response),
+        Task::Load => load(py, residents, end).map(Reply::Response),
+        Task::Call(calls) => hook::call(py, residents, end, calls).map(Reply::Returned),
     };
     carried_out.unwrap_or_else(|(refusal, traceback)| {
         let text = format!("{refusal}\n{}", traceback.trim_end());
         errors::log(py, Some(Arc::clone(end.link())), Level::Error, text);
-        Part { end: Some(Outcome::Failed(refusal.code)), ..Part::default() }
+        let end = Some(Outcome::Failed(refusal.code));
+        Reply::Response(Part { end, ..Part::default() })
     })
 }
 
