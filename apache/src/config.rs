@@ -28,6 +28,23 @@ pub(crate) struct DirectoryConfig {
     pub(crate) pass_authorization: Option<bool>,
     /// WSGIScriptReloading.
     pub(crate) script_reloading: Option<bool>,
+    /// WSGIAccessScript.
+    pub(crate) access_script: Option<Arc<HookScript>>,
+    /// WSGIAuthUserScript.
+    pub(crate) auth_user_script: Option<Arc<HookScript>>,
+    /// WSGIAuthGroupScript.
+    pub(crate) auth_group_script: Option<Arc<HookScript>>,
+    /// WSGIDispatchScript.
+    pub(crate) dispatch_script: Option<Arc<HookScript>>,
+}
+
+/// A script whose functions decide about requests. It runs in httpd's own processes.
+#[derive(Debug)]
+pub(crate) struct HookScript {
+    /// The script; its functions have fixed names.
+    pub(crate) script: Arc<Script>,
+    /// `application-group=`.
+    pub(crate) application_group: GroupRule,
 }
 
 /// Handler scripts by the name of the handler.
@@ -111,7 +128,23 @@ pub(crate) enum GroupRule {
     Environment(Vec<u8>),
 }
 
+impl Default for GroupRule {
+    /// `%{GLOBAL}`.
+    fn default() -> Self {
+        Self::Fixed(GroupName::default())
+    }
+}
+
 impl GroupRule {
+    /// What an option of a hook script means: for those, `%{RESOURCE}` and `%{ENV:name}` are no
+    /// forms but names.
+    pub(crate) fn parse_for_hook(value: &[u8]) -> Self {
+        match Self::parse(value) {
+            Self::Resource | Self::Environment(_) => Self::Fixed(GroupName::new(value)),
+            rule => rule,
+        }
+    }
+
     /// What a directive or option means. A form is recognised as a whole value only; anything else
     /// is a name.
     pub(crate) fn parse(value: &[u8]) -> Self {
@@ -146,6 +179,26 @@ impl DirectoryConfig {
             callable: more_specific.callable.as_ref().or(self.callable.as_ref()).cloned(),
             pass_authorization: more_specific.pass_authorization.or(self.pass_authorization),
             script_reloading: more_specific.script_reloading.or(self.script_reloading),
+            access_script: more_specific
+                .access_script
+                .as_ref()
+                .or(self.access_script.as_ref())
+                .cloned(),
+            auth_user_script: more_specific
+                .auth_user_script
+                .as_ref()
+                .or(self.auth_user_script.as_ref())
+                .cloned(),
+            auth_group_script: more_specific
+                .auth_group_script
+                .as_ref()
+                .or(self.auth_group_script.as_ref())
+                .cloned(),
+            dispatch_script: more_specific
+                .dispatch_script
+                .as_ref()
+                .or(self.dispatch_script.as_ref())
+                .cloned(),
         }
     }
 
@@ -181,6 +234,8 @@ fn merge_tables(
 pub(crate) struct ServerConfig {
     /// WSGIScriptAlias, in the order of the configuration, a virtual host's before the main server's.
     pub(crate) aliases: Vec<Arc<ScriptAlias>>,
+    /// A hook script stands somewhere in this server or its sections, so its processes run Python.
+    pub(crate) hook_scripts: bool,
     /// WSGIRestrictEmbedded.
     pub(crate) restrict_embedded: Option<bool>,
     /// WSGIPythonHome.
@@ -199,7 +254,7 @@ impl ServerConfig {
     /// What holds in a virtual host.
     fn merge(main: &Self, host: &Self) -> Self {
         let aliases = host.aliases.iter().chain(&main.aliases).cloned().collect();
-        Self { aliases, ..main.clone() }
+        Self { aliases, hook_scripts: host.hook_scripts, ..main.clone() }
     }
 }
 
@@ -346,5 +401,9 @@ mod tests {
         assert_eq!(GroupRule::parse(b"my%{SERVER}"), fixed(b"my%{SERVER}"));
         assert_eq!(GroupRule::parse(b"%{ENV:G}"), GroupRule::Environment(b"G".to_vec()));
         assert_eq!(GroupRule::parse(b"%{ENV:}"), fixed(b"%{ENV:}"));
+        assert_eq!(GroupRule::parse_for_hook(b"%{GLOBAL}"), GroupRule::default());
+        assert_eq!(GroupRule::parse_for_hook(b"%{HOST}"), GroupRule::Host);
+        assert_eq!(GroupRule::parse_for_hook(b"%{ENV:G}"), fixed(b"%{ENV:G}"));
+        assert_eq!(GroupRule::parse_for_hook(b"%{RESOURCE}"), fixed(b"%{RESOURCE}"));
     }
 }

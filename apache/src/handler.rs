@@ -2,17 +2,17 @@
 
 use crate::body::Body;
 use crate::config::{DirectoryConfig, GroupRule};
+use crate::hooks::dispatch;
+use crate::nesting::Nesting;
 use crate::request::Request;
 use crate::response::{Responder, Sent};
 use crate::target::Target;
 use crate::variables::{self, Variables};
 use crate::{boundary, child, log};
 use httpd_sys::*;
-use manifold::{Code, Conversation, Event, GroupName, Level, Refusal, Reply};
-use std::cell::Cell;
+use manifold::{Answer, Code, Conversation, Event, GroupName, Level, Refusal, Reply};
 use std::ffi::c_int;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Content handler hook.
 pub(crate) unsafe extern "C" fn handle(raw: *mut request_rec) -> c_int {
@@ -39,7 +39,14 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         options.pass_authorization.or(config.pass_authorization).unwrap_or(false);
     let variables = Variables::of(r, pass_authorization);
 
-    let process_group = options.process_group.as_ref().or(config.process_group.as_ref());
+    let dispatched = match dispatch::dispatch(r, config, target, &variables) {
+        Ok(dispatched) => dispatched,
+        Err(status) => return status,
+    };
+    let script = dispatched.script.unwrap_or_else(|| Arc::clone(&target.script));
+    let process_group = dispatched.process_group.as_ref();
+    let process_group = process_group.or(options.process_group.as_ref());
+    let process_group = process_group.or(config.process_group.as_ref());
     let process_group =
         process_group.map_or_else(GroupName::default, |rule| resolve(r, rule, &variables));
     if !process_group.is_main() {
@@ -52,8 +59,9 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         );
         return refuse(r, &refusal);
     }
-    let application_group =
-        options.application_group.as_ref().or(config.application_group.as_ref());
+    let application_group = dispatched.application_group.as_ref();
+    let application_group = application_group.or(options.application_group.as_ref());
+    let application_group = application_group.or(config.application_group.as_ref());
     let application_group =
         resolve(r, application_group.unwrap_or(&GroupRule::Resource), &variables);
 
@@ -62,10 +70,9 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         Err(refusal) => return refuse(r, &refusal),
     };
     let nesting = Nesting::enter();
-    let patience = nesting.inner.then(|| timeout(r));
-    let conversation = runtime.dispatch(&application_group, patience, |job| {
-        variables.fill(job, &target.script, target.handler_script);
-        job.script = Some(Arc::clone(&target.script));
+    let conversation = runtime.dispatch(&application_group, nesting.patience(r), |job| {
+        variables.fill(job, &script, target.handler_script);
+        job.script = Some(script);
         job.reload = config.script_reloading.unwrap_or(true);
     });
     match conversation {
@@ -118,7 +125,7 @@ fn check(r: Request<'_>) -> Result<(), c_int> {
 }
 
 /// The name of a group for this request.
-fn resolve(r: Request<'_>, rule: &GroupRule, variables: &Variables<'_>) -> GroupName {
+pub(crate) fn resolve(r: Request<'_>, rule: &GroupRule, variables: &Variables<'_>) -> GroupName {
     match rule {
         GroupRule::Fixed(name) => name.clone(),
         GroupRule::Server => GroupName::new(&variables::server(r)),
@@ -146,6 +153,11 @@ fn serve(r: Request<'_>, conversation: &Conversation) -> c_int {
             Event::Reply(Reply::Ask { at_least, at_most }) => {
                 conversation.answer(body.read(at_least, at_most));
             }
+            // Only hook scripts have a use for these.
+            Event::Reply(Reply::AskVariable(_)) => conversation.answer(Answer::Variable(None)),
+            Event::Reply(Reply::Returned(_)) => {
+                return responder.fail().unwrap_or_else(|| fail(r, Code::Internal));
+            }
             Event::Reply(Reply::Log(entry)) => log::request(r, entry.level, &entry.text),
             Event::Reply(Reply::Response(part)) => match responder.send(part) {
                 Sent::More => {}
@@ -167,7 +179,7 @@ fn refuse(r: Request<'_>, refusal: &Refusal) -> c_int {
 }
 
 /// A stop that was asked for is no error.
-fn severity(refusal: &Refusal) -> Level {
+pub(crate) fn severity(refusal: &Refusal) -> Level {
     if refusal.code == Code::Stopping { Level::Info } else { Level::Error }
 }
 
@@ -181,31 +193,4 @@ fn fail(r: Request<'_>, code: Code) -> c_int {
         };
     }
     c_int::from(status)
-}
-
-/// httpd's `Timeout` for this server.
-fn timeout(r: Request<'_>) -> Duration {
-    Duration::from_micros(u64::try_from(r.server().timeout).unwrap_or(0))
-}
-
-/// Says whether this thread is inside another request of ours already: one whose output made it
-/// serve a sub-request.
-struct Nesting {
-    inner: bool,
-}
-
-thread_local!(static DEPTH: Cell<usize> = const { Cell::new(0) });
-
-impl Nesting {
-    fn enter() -> Self {
-        let depth = DEPTH.get();
-        DEPTH.set(depth + 1);
-        Self { inner: depth > 0 }
-    }
-}
-
-impl Drop for Nesting {
-    fn drop(&mut self) {
-        DEPTH.set(DEPTH.get() - 1);
-    }
 }

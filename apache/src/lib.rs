@@ -10,7 +10,8 @@
 //! - `directives`, `config`: what the configuration says, and how sections merge.
 //! - `child`: a child process from its first to its last moment.
 //! - `mapping`, `target`: which script answers a request.
-//! - `handler`, `variables`, `body`, `response`: one request.
+//! - `handler`, `variables`, `body`, `response`, `nesting`: one request.
+//! - `hooks`: scripts that decide about access, users, groups, and where a request is served.
 //! - `boundary`, `log`, `request`: where C calls us, what we tell the operator, what httpd's
 //!   request record says.
 
@@ -20,8 +21,10 @@ mod child;
 mod config;
 mod directives;
 mod handler;
+mod hooks;
 mod log;
 mod mapping;
+mod nesting;
 mod request;
 mod response;
 mod target;
@@ -50,7 +53,7 @@ pub static wsgi_module: ModuleRecord = ModuleRecord::new(
     },
 );
 
-unsafe extern "C" fn register_hooks(_pool: *mut apr_pool_t) {
+unsafe extern "C" fn register_hooks(pool: *mut apr_pool_t) {
     let (no_order, middle) = (std::ptr::null(), APR_HOOK_MIDDLE as c_int);
     // SAFETY: httpd calls this while it loads modules; the functions stay mapped.
     unsafe { ap_hook_post_config(Some(announce), no_order, no_order, middle) };
@@ -76,6 +79,7 @@ unsafe extern "C" fn register_hooks(_pool: *mut apr_pool_t) {
     }
     // SAFETY: see above.
     unsafe { ap_hook_handler(Some(handler::handle), no_order, no_order, middle) };
+    hooks::register(pool);
 }
 
 /// Adds module and Python to the server's banner.

@@ -108,7 +108,10 @@ fn value(returned: &Object<'_>) -> Result<Value, Raised> {
         return Ok(Value::Bytes(bytes.to_vec()));
     }
     if returned.is_instance_of(Py_TPFLAGS_UNICODE_SUBCLASS) {
-        return Ok(Value::Text(returned.to_latin1()?));
+        return Ok(returned.to_latin1().map(Value::Text).unwrap_or_else(|raised| {
+            drop(Exception::take(returned.py(), raised));
+            Value::Other("str with characters beyond ISO-8859-1".to_owned())
+        }));
     }
     Ok(Value::Other(returned.type_name()))
 }

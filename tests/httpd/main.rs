@@ -16,6 +16,7 @@ mod disconnect;
 mod environ;
 mod errors;
 mod groups;
+mod hooks;
 mod htaccess;
 mod input;
 mod life;

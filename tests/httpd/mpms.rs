@@ -300,6 +300,20 @@ fn prefork_serves_requests_at_the_same_time_in_different_children() {
 }
 
 #[test]
+fn prefork_asks_hook_scripts() {
+    let conf = Conf::serving("hello.wsgi")
+        .and("<Location />\nWSGIAccessScript ${APPS}/failing.wsgi\n</Location>")
+        .and("<Location /open>\nWSGIAccessScript ${APPS}/open_access.wsgi\n</Location>");
+    let server = Prefork::start(&conf, 3);
+    for status in at_once(9, |_| server.get("/open").status) {
+        assert_eq!(status, 200);
+    }
+    assert_eq!(server.get("/x").status, 403);
+    server.begin_stop();
+    server.ended();
+}
+
+#[test]
 fn prefork_carries_bodies_of_every_size() {
     let server = Prefork::serving("echo.wsgi", 2);
     for size in [0, 1, 65_537, 3 << 20] {

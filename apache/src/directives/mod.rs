@@ -1,13 +1,16 @@
 //! The directives: one row each, and a file for each topic.
 
 mod group;
+mod hook;
 mod process;
 mod rows;
 mod script;
 mod words;
 
 use crate::boundary;
-use httpd_sys::{Command, CommandTable, ap_check_cmd_context, apr_pool_t, cmd_parms};
+use httpd_sys::{
+    Command, CommandTable, NOT_IN_HTACCESS, ap_check_cmd_context, apr_pool_t, cmd_parms,
+};
 use rows::{ROWS, Row};
 use std::ffi::{CStr, c_char, c_void};
 use words::Words;
@@ -36,6 +39,11 @@ fn apply(name: &str) -> Option<Apply> {
         "WSGIPassAuthorization" => script::pass_authorization,
         "WSGIProcessGroup" => group::process_group,
         "WSGIApplicationGroup" => group::application_group,
+        "WSGIAccessScript" => hook::access_script,
+        "WSGIAuthUserScript" => hook::auth_user_script,
+        "WSGIAuthGroupScript" => hook::auth_group_script,
+        "WSGIGroupAuthoritative" => hook::group_authoritative,
+        "WSGIDispatchScript" => hook::dispatch_script,
         "WSGIRestrictEmbedded" => process::restrict_embedded,
         "WSGIPythonHome" => process::python_home,
         "WSGIPythonPath" => process::python_path,
@@ -88,6 +96,13 @@ impl Directive<'_> {
             return Ok(());
         }
         Err(format!("{} is accepted in {} only, not here", self.name, place.describe()))
+    }
+
+    /// Whether it stands in a .htaccess file, which is read while requests are served: nothing but
+    /// its own section may be written to then.
+    fn in_htaccess(&self) -> bool {
+        // SAFETY: httpd's parameters are live for the call.
+        unsafe { !ap_check_cmd_context(self.parameters, NOT_IN_HTACCESS).is_null() }
     }
 
     /// The record of the section the directive stands in.
@@ -145,6 +160,12 @@ impl Directive<'_> {
     fn refuse(&self, given: &[u8], accepted: &str) -> String {
         format!("{}: '{}' is not {accepted}", self.name, String::from_utf8_lossy(given))
     }
+}
+
+/// The words of a line that is written as those of directives are.
+pub(crate) fn words(line: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
+    let mut words = Words::new(line);
+    std::iter::from_fn(move || words.word())
 }
 
 /// httpd's flags are spelled in either case.

@@ -1,7 +1,7 @@
 //! What httpd and the documentation are told of each directive. No functions here, so that a test
 //! can hold the pages to it without a httpd around.
 
-use httpd_sys::{ACCESS_CONF, GLOBAL_ONLY, OR_FILEINFO, RSRC_CONF};
+use httpd_sys::{ACCESS_CONF, GLOBAL_ONLY, OR_AUTHCFG, OR_FILEINFO, RSRC_CONF};
 use std::ffi::CStr;
 
 /// Every directive of this module: its syntax and place, and the head of its page in
@@ -48,6 +48,36 @@ pub(super) const ROWS: &[Row] = &[
         arguments: c"name",
         default: "`%{RESOURCE}`",
         place: Place::Section,
+    },
+    Row {
+        name: c"WSGIAccessScript",
+        arguments: c"path [application-group=A]",
+        default: "none",
+        place: Place::Access,
+    },
+    Row {
+        name: c"WSGIAuthUserScript",
+        arguments: c"path [application-group=A]",
+        default: "none",
+        place: Place::Access,
+    },
+    Row {
+        name: c"WSGIAuthGroupScript",
+        arguments: c"path [application-group=A]",
+        default: "none",
+        place: Place::Access,
+    },
+    Row {
+        name: c"WSGIGroupAuthoritative",
+        arguments: c"On|Off",
+        default: "`On`",
+        place: Place::Access,
+    },
+    Row {
+        name: c"WSGIDispatchScript",
+        arguments: c"path [application-group=A]",
+        default: "none",
+        place: Place::Htaccess,
     },
     Row {
         name: c"WSGIRestrictEmbedded",
@@ -109,6 +139,9 @@ pub(super) enum Place {
     Section,
     /// There, and in .htaccess where `AllowOverride FileInfo` allows it.
     Htaccess,
+    /// In `<Directory>`, `<Location>`, `<Files>` and the like, and in .htaccess where
+    /// `AllowOverride AuthConfig` allows it: it is about who may come in.
+    Access,
 }
 
 impl Place {
@@ -118,6 +151,7 @@ impl Place {
             Self::MainServer | Self::Server => RSRC_CONF,
             Self::Section => RSRC_CONF | ACCESS_CONF,
             Self::Htaccess => OR_FILEINFO,
+            Self::Access => OR_AUTHCFG,
         }
     }
 
@@ -125,7 +159,7 @@ impl Place {
     pub(super) fn forbidden(self) -> u32 {
         match self {
             Self::MainServer => GLOBAL_ONLY,
-            Self::Server | Self::Section | Self::Htaccess => 0,
+            Self::Server | Self::Section | Self::Htaccess | Self::Access => 0,
         }
     }
 
@@ -136,6 +170,7 @@ impl Place {
             Self::Server => "server config, virtual host",
             Self::Section => "server config, virtual host, directory",
             Self::Htaccess => "server config, virtual host, directory, .htaccess (FileInfo)",
+            Self::Access => "directory, .htaccess (AuthConfig)",
         }
     }
 }
