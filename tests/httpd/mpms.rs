@@ -302,13 +302,13 @@ fn prefork_serves_requests_at_the_same_time_in_different_children() {
 #[test]
 fn prefork_asks_hook_scripts() {
     let conf = Conf::serving("hello.wsgi")
-        .and("<Location />\nWSGIAccessScript ${APPS}/failing.wsgi\n</Location>")
-        .and("<Location /open>\nWSGIAccessScript ${APPS}/open_access.wsgi\n</Location>");
+        .and("<Location />\nWSGIAccessScript ${APPS}/hook.py application-group=hooks\n</Location>");
     let server = Prefork::start(&conf, 3);
-    for status in at_once(9, |_| server.get("/open").status) {
-        assert_eq!(status, 200);
-    }
-    assert_eq!(server.get("/x").status, 403);
+    assert_eq!(server.get("/x").status, 403, "there is no script yet");
+    let text = "def allow_access(environ, host):\n    return environ['QUERY_STRING'] != 'no'\n";
+    write(server.root.path(), "apps/hook.py", text);
+    let answers = at_once(9, |i| server.get(if i % 3 == 2 { "/x?no" } else { "/x" }).status);
+    assert_eq!(answers, [200, 200, 403].repeat(3));
     server.begin_stop();
     server.ended();
 }

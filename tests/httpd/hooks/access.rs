@@ -34,7 +34,7 @@ fn true_and_none_let_in_and_nothing_else_does() {
     }
     let log = server.log();
     log.wait_for(&[":error]", "[client ", "the client is refused by access script", "hook.py"]);
-    for (what, count) in [("int", 2), ("dict", 1), (" str;", 1), ("an empty str", 1)] {
+    for (what, count) in [("int", 2), ("dict", 1), ("returned str;", 1), ("an empty str", 1)] {
         let words = [":error]", "MNF", "allow_access()", "hook.py", "returned", what];
         assert_eq!(log.wait_for_count(&words, count).len(), count, "{what}");
     }

@@ -152,7 +152,7 @@ fn its_environ_is_that_of_the_request() {
                 print(' note present=', sorted(environ), sep='', file=environ['wsgi.errors'])\n";
     let server = dispatched(
         text,
-        "SetEnvIf Request_URI . FROM_ENV=yes\nSetEnv LATE set\n\
+        "SetEnvIf Request_URI . FROM_ENV=yes\n\
          <Location /pass>\nWSGIPassAuthorization On\n</Location>",
     );
     let request =

@@ -35,7 +35,7 @@ fn guards_stand_in_sections_only() {
         }
         let name = line.split(' ').next().expect("a word");
         rejected(line, &[name, "not allowed here"]);
-        rejected(&format!("<VirtualHost *>\n{line}\n</VirtualHost>"), &[name, "not allowed here"]);
+        rejected(&format!("<VirtualHost *>\n{line}\n</VirtualHost>"), &[name, "not allowed in"]);
     }
 }
 

@@ -117,7 +117,7 @@ fn no_password_reaches_the_log() {
     ] {
         let text = format!("def check_password(environ, user, password):\n    {body}\n");
         let conf = basic(VALID).and("LogLevel trace8");
-        let server = hooked(conf.and("CGIPassAuth On"), &text);
+        let server = hooked(conf.and("<Location />\nCGIPassAuth On\n</Location>"), &text);
         refused(&server.send(&login("/file.txt", b"me", secret.as_bytes())), 500);
         server.log().wait_for(&[":error]", "MNF", "check_password", "hook.py"]);
         server.get("/file.txt");

@@ -1,5 +1,0 @@
-"""An access script that lets everybody in."""
-
-
-def allow_access(environ, host):
-    return True
