@@ -5,11 +5,11 @@
 //! httpd's thread hands over a job and waits. What cannot be asked, fails, or answers what it may
 //! not, **refuses**; no failure ever lets anybody in.
 //!
-//! - [`access`]: WSGIAccessScript.
-//! - [`authn`]: WSGIAuthUserScript, for `AuthBasicProvider wsgi` and `AuthDigestProvider wsgi`.
-//! - [`authz`]: WSGIAuthGroupScript, for `Require wsgi-group`.
-//! - [`dispatch`]: WSGIDispatchScript.
-//! - [`tls`]: what scripts may ask about the connection's encryption.
+//! - `access`: WSGIAccessScript.
+//! - `authn`: WSGIAuthUserScript, for `AuthBasicProvider wsgi` and `AuthDigestProvider wsgi`.
+//! - `authz`: WSGIAuthGroupScript, for `Require wsgi-group`.
+//! - `dispatch`: WSGIDispatchScript.
+//! - `tls`: what scripts may ask about the connection's encryption.
 
 mod access;
 mod authn;
@@ -44,7 +44,7 @@ fn ask(
     hook: &HookScript,
     call: Call,
 ) -> Result<Value, Failed> {
-    let names = call.function;
+    let function = call.function;
     let mut values = {
         let environment = Environment::of(r);
         let variables = Variables::of(r, false);
@@ -54,7 +54,7 @@ fn ask(
         })?
     };
     values.pop().ok_or_else(|| {
-        let text = format!("{}: {} has no result", Code::Internal, names.to_string_lossy());
+        let text = format!("{}: {} has no result", Code::Internal, function.to_string_lossy());
         log::request(r, Level::Error, &text);
         Failed(Code::Internal)
     })

@@ -14,11 +14,10 @@ fn dispatched(text: &str, more: &str) -> Server {
                  text = '%s %s %s' % (name, mod_wsgi.application_group, environ['mod_wsgi.callable_object'])\n        \
                  return [text.encode()]\n    return answer\n\n\n\
                  handle_request, other = show('handler'), show('other')\napplication = show('application')\n";
-    let server = Server::start_with(conf.and(more).with("setenvif"), |root| {
+    Server::start_with(conf.and(more).with("setenvif"), |root| {
         write(root, "apps/shown.wsgi", shown);
         write(root, "apps/hook.py", text);
-    });
-    server
+    })
 }
 
 const ASKED: &str =
