@@ -86,7 +86,7 @@ impl Conversation {
         Some(event)
     }
 
-    /// Answers [`Reply::Ask`].
+    /// Answers [`Reply::Ask`] or [`Reply::AskVariable`].
     pub fn answer(&self, answer: Answer) {
         self.end.answer(answer);
     }

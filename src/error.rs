@@ -82,6 +82,12 @@ codes! {
     OptionIgnored = 29,
     /// A request took longer than it may, and its application was interrupted.
     RequestTimeout = 30,
+    /// A hook script is asked for, and there is none, or it lacks the function.
+    HookMissing = 31,
+    /// A function of a hook script raised.
+    HookRaised = 32,
+    /// A function of a hook script returned something that it may not.
+    HookResult = 33,
 }
 
 impl Code {

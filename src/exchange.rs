@@ -28,7 +28,7 @@ use sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, MutexGuard, Receiver, Sender,
 /// How many replies may be under way to a request thread that is busy with a slow client.
 pub const IN_FLIGHT: usize = 4;
 
-/// What a request thread answers to [`Reply::Ask`].
+/// What a request thread answers to [`Reply::Ask`] and [`Reply::AskVariable`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Bytes of the body; fewer than were asked for only when `last`.
@@ -40,6 +40,8 @@ pub enum Answer {
     },
     /// The body cannot be read: the client has gone, was too slow, or broke the protocol.
     Failed,
+    /// The value of the variable that was asked for, if it has one.
+    Variable(Option<Vec<u8>>),
 }
 
 /// The other end has let go: nobody reads what is sent, and nothing more will come.
@@ -297,7 +299,7 @@ impl RequestEnd {
         }
     }
 
-    /// Answers [`Reply::Ask`].
+    /// Answers a question.
     pub fn answer(&self, answer: Answer) {
         // There is room: the application asks one thing at a time.
         let _ = self.hold.slot.answers.sender.try_send(self.hold.tag(Some(answer)));
@@ -384,14 +386,41 @@ impl Link {
         let _ = self.respond(part);
     }
 
+    /// Sends the last message of an exchange.
+    ///
+    /// # Errors
+    ///
+    /// The request end has let go.
+    pub fn conclude(&self, last: Reply) -> Result<(), Gone> {
+        self.hold.slot.ended.store(true, Ordering::Relaxed);
+        let _turn = lock(&self.hold.slot.turn);
+        self.send(Message::Reply(last))
+    }
+
     /// Asks for bytes of the body and waits for them.
     ///
     /// # Errors
     ///
     /// The request end has let go.
     pub fn ask(&self, at_least: usize, at_most: usize) -> Result<Answer, Gone> {
+        self.question(Reply::Ask { at_least, at_most })
+    }
+
+    /// Asks for a variable of the encrypted connection and waits for its value.
+    ///
+    /// # Errors
+    ///
+    /// The request end has let go.
+    pub fn ask_variable(&self, name: Vec<u8>) -> Result<Option<Vec<u8>>, Gone> {
+        match self.question(Reply::AskVariable(name))? {
+            Answer::Variable(value) => Ok(value),
+            Answer::Body { .. } | Answer::Failed => Ok(None),
+        }
+    }
+
+    fn question(&self, question: Reply) -> Result<Answer, Gone> {
         let _turn = lock(&self.hold.slot.turn);
-        self.send(Message::Reply(Reply::Ask { at_least, at_most }))?;
+        self.send(Message::Reply(question))?;
         loop {
             let tagged = self.hold.slot.answers.receiver.recv().map_err(|_| Gone)?;
             if tagged.generation == self.hold.generation {

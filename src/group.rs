@@ -495,7 +495,7 @@ impl Group {
                 // request end that has let go does not want to know.
                 Ok(last) => {
                     if let Some(last) = last {
-                        let _ = job.link().respond(last);
+                        let _ = job.link().conclude(last);
                     }
                     if replica.residents.is_untidy() {
                         state.attach(|py| replica.residents.tidy(py));

@@ -4,8 +4,8 @@
 
 use crate::{Fields, Verbosity};
 use md5::{Digest, Md5};
-use std::ffi::{CString, OsStr};
-use std::fmt::Write;
+use std::ffi::{CStr, CString, OsStr};
+use std::fmt::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct Job {
     pub script: Option<Arc<Script>>,
     /// Whether to look if the script has changed, and to load it again.
     pub reload: bool,
-    /// Whether `wsgi.url_scheme` is `https`.
+    /// Whether `wsgi.url_scheme` is `https`; for a hook, whether the connection is encrypted.
     pub https: bool,
     /// When the server received the request, in microseconds since 1970.
     pub received: i64,
@@ -30,13 +30,38 @@ pub struct Job {
 }
 
 /// What an interpreter thread does with the script of a job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub enum Task {
     /// Calls it as a WSGI application, and sends what that answers.
     #[default]
     Serve,
     /// Loads it, so that the first request finds it loaded.
     Load,
+    /// Calls functions of it, one after the other, and sends what they return.
+    Call(Vec<Call>),
+}
+
+/// A function of a hook script, to be called with an environ and these arguments.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Call {
+    /// Its name.
+    pub function: &'static CStr,
+    /// What it gets after the environ: `str`, one character for each byte.
+    pub arguments: Vec<Vec<u8>>,
+    /// A script without it says nothing against it: that is [`crate::Value::None`].
+    pub optional: bool,
+    /// It returns an iterable of names.
+    pub names: bool,
+    /// It deals with passwords, which the messages of its exceptions may hold: those are not
+    /// logged.
+    pub confidential: bool,
+}
+
+/// Without the arguments, one of which may be a password.
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("function", &self.function).finish_non_exhaustive()
+    }
 }
 
 impl Job {
@@ -90,6 +115,19 @@ impl Script {
         }
     }
 
+    /// The same script, where another name in it answers.
+    ///
+    /// # Errors
+    ///
+    /// The name holds a NUL byte.
+    pub fn with_callable(&self, callable: &[u8]) -> Result<Self, std::ffi::NulError> {
+        Ok(Self {
+            path: self.path.clone(),
+            callable: CString::new(callable)?,
+            module: self.module.clone(),
+        })
+    }
+
     /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -122,7 +160,14 @@ fn module_name(path: &[u8]) -> CString {
 
 #[cfg(test)]
 mod tests {
-    use super::Script;
+    use super::{Call, Script};
+
+    #[test]
+    fn a_password_is_not_printed() {
+        let arguments = vec![b"me".to_vec(), b"secret".to_vec()];
+        let call = Call { function: c"check_password", arguments, ..Call::default() };
+        assert_eq!(format!("{call:?}"), "Call { function: \"check_password\", .. }");
+    }
 
     #[test]
     fn without_case_paths_that_differ_in_it_are_one_module() {

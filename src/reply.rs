@@ -14,10 +14,48 @@ pub enum Reply {
         /// Never answer with more.
         at_most: usize,
     },
+    /// A hook script waits for the value of a variable of the encrypted connection.
+    AskVariable(Vec<u8>),
     /// Lines for the error log, about this request.
     Log(LogEntry),
     /// The next part of the response.
     Response(Part),
+    /// What the functions of a hook script returned, in the order they were called; nothing more
+    /// comes.
+    Returned(Vec<Value>),
+}
+
+/// What a function of a hook script returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// `None`, or there is no such function and need not be.
+    None,
+    /// `True` or `False`, not what merely counts as one.
+    Bool(bool),
+    /// A `str`, one byte for each character.
+    Text(Vec<u8>),
+    /// A `bytes`.
+    Bytes(Vec<u8>),
+    /// The names of an iterable, where one was asked for.
+    Names(Vec<Vec<u8>>),
+    /// Something else, described for the log.
+    Other(String),
+}
+
+impl Value {
+    /// What it is, for the log: its type and never its content.
+    pub fn describe(&self) -> &str {
+        match self {
+            Self::None => "None",
+            Self::Bool(true) => "True",
+            Self::Bool(false) => "False",
+            Self::Text(text) if text.is_empty() => "an empty str",
+            Self::Text(_) => "str",
+            Self::Bytes(_) => "bytes",
+            Self::Names(_) => "names",
+            Self::Other(what) => what,
+        }
+    }
 }
 
 /// A part of the response. A short response is one part with everything in it, which costs one

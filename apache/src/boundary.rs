@@ -11,6 +11,11 @@ pub(crate) fn hook(body: impl FnOnce() -> c_int) -> c_int {
     guard(body).unwrap_or(HTTP_INTERNAL_SERVER_ERROR as c_int)
 }
 
+/// Runs the body of a function that decides about access. A panic becomes `refusal`.
+pub(crate) fn decision<T>(refusal: T, body: impl FnOnce() -> T) -> T {
+    guard(body).unwrap_or(refusal)
+}
+
 /// Runs the body of a hook or cleanup that returns nothing of use.
 pub(crate) fn quiet(body: impl FnOnce()) {
     let _ = guard(body);

@@ -57,18 +57,33 @@ pub(crate) struct Child {
 /// Applications are not to run inside httpd: see WSGIRestrictEmbedded.
 static RESTRICTED: AtomicBool = AtomicBool::new(false);
 
-/// The Python runtime of this child.
+/// The Python runtime of this child, for a request.
+///
+/// # Errors
+///
+/// There is none in this child, or it is not for requests.
+pub(crate) fn runtime() -> Result<&'static Runtime, Refusal> {
+    if RESTRICTED.load(Ordering::Relaxed) {
+        let detail = "WSGIRestrictEmbedded is on, so httpd's own processes run no Python; name a process \
+                      group (process-group= or WSGIProcessGroup), or switch it off";
+        return Err(Refusal::new(Code::EmbeddedRestricted, detail));
+    }
+    runtime_for_hooks()
+}
+
+/// The Python runtime of this child, for a hook script.
 ///
 /// # Errors
 ///
 /// There is none in this child.
-pub(crate) fn runtime() -> Result<&'static Runtime, Refusal> {
+pub(crate) fn runtime_for_hooks() -> Result<&'static Runtime, Refusal> {
     if let Some(child) = CHILD.get() {
         return Ok(&child.runtime);
     }
     Err(if RESTRICTED.load(Ordering::Relaxed) {
-        let detail = "WSGIRestrictEmbedded is on, so httpd's own processes run no Python; name a process \
-                      group (process-group= or WSGIProcessGroup), or switch it off";
+        let detail = "a hook script is named in .htaccess only, and WSGIRestrictEmbedded is on, so httpd's \
+                      own processes run no Python; name a hook script in the server's configuration, or \
+                      switch it off";
         Refusal::new(Code::EmbeddedRestricted, detail)
     } else {
         Refusal::new(Code::PythonNotStarted, "Python does not run in this process")
@@ -77,11 +92,14 @@ pub(crate) fn runtime() -> Result<&'static Runtime, Refusal> {
 
 pub(crate) unsafe extern "C" fn init(pool: *mut apr_pool_t, server: *mut server_rec) {
     boundary::quiet(|| {
+        let needs_python = needs_python(server);
         // SAFETY: httpd passes the main server; children change no configuration.
         let config = unsafe { config::server(server) };
         if config.restrict_embedded == Some(true) {
             RESTRICTED.store(true, Ordering::Relaxed);
-            return;
+            if !needs_python {
+                return;
+            }
         }
         if let Some(eggs) = &config.python.eggs {
             // SAFETY: the child has this one thread yet; those that httpd and we make come later.
@@ -131,6 +149,19 @@ pub(crate) unsafe extern "C" fn init(pool: *mut apr_pool_t, server: *mut server_
         // Last, so that a child that is told to stop meanwhile does that as always.
         preload::load_all(&child.runtime, server);
     });
+}
+
+/// Whether a hook script or an imported one is named in any of the servers.
+fn needs_python(mut server: *mut server_rec) -> bool {
+    while !server.is_null() {
+        // SAFETY: httpd's list of servers does not change in a child, nor do their records.
+        if unsafe { config::server(server) }.needs_python {
+            return true;
+        }
+        // SAFETY: see above.
+        server = unsafe { (*server).next };
+    }
+    false
 }
 
 /// httpd tells the child to stop. Async-signal-safe.

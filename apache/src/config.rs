@@ -35,6 +35,23 @@ pub(crate) struct DirectoryConfig {
     pub(crate) script_reloading: Option<bool>,
     /// How requests are treated.
     pub(crate) rules: Rules,
+    /// WSGIAccessScript.
+    pub(crate) access_script: Option<Arc<HookScript>>,
+    /// WSGIAuthUserScript.
+    pub(crate) auth_user_script: Option<Arc<HookScript>>,
+    /// WSGIAuthGroupScript.
+    pub(crate) auth_group_script: Option<Arc<HookScript>>,
+    /// WSGIDispatchScript.
+    pub(crate) dispatch_script: Option<Arc<HookScript>>,
+}
+
+/// A script whose functions decide about requests. It runs in httpd's own processes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct HookScript {
+    /// The script; its functions have fixed names.
+    pub(crate) script: Arc<Script>,
+    /// `application-group=`.
+    pub(crate) application_group: GroupRule,
 }
 
 /// Handler scripts by the name of the handler.
@@ -137,7 +154,23 @@ pub(crate) enum GroupRule {
     Environment(Vec<u8>),
 }
 
+impl Default for GroupRule {
+    /// `%{GLOBAL}`.
+    fn default() -> Self {
+        Self::Fixed(GroupName::default())
+    }
+}
+
 impl GroupRule {
+    /// What an option of a hook script means: for those, `%{RESOURCE}` and `%{ENV:name}` are no
+    /// forms but names.
+    pub(crate) fn parse_for_hook(value: &[u8]) -> Self {
+        match Self::parse(value) {
+            Self::Resource | Self::Environment(_) => Self::Fixed(GroupName::new(value)),
+            rule => rule,
+        }
+    }
+
     /// What a directive or option means. A form is recognised as a whole value only; anything else
     /// is a name.
     pub(crate) fn parse(value: &[u8]) -> Self {
@@ -159,20 +192,16 @@ impl DirectoryConfig {
     pub(crate) fn merge(&self, more_specific: &Self) -> Self {
         Self {
             handlers: merge_tables(self.handlers.as_ref(), more_specific.handlers.as_ref()),
-            process_group: more_specific
-                .process_group
-                .as_ref()
-                .or(self.process_group.as_ref())
-                .cloned(),
-            application_group: more_specific
-                .application_group
-                .as_ref()
-                .or(self.application_group.as_ref())
-                .cloned(),
-            callable: more_specific.callable.as_ref().or(self.callable.as_ref()).cloned(),
+            process_group: closer(&self.process_group, &more_specific.process_group),
+            application_group: closer(&self.application_group, &more_specific.application_group),
+            callable: closer(&self.callable, &more_specific.callable),
             pass_authorization: more_specific.pass_authorization.or(self.pass_authorization),
             script_reloading: more_specific.script_reloading.or(self.script_reloading),
             rules: self.rules.merge(&more_specific.rules),
+            access_script: closer(&self.access_script, &more_specific.access_script),
+            auth_user_script: closer(&self.auth_user_script, &more_specific.auth_user_script),
+            auth_group_script: closer(&self.auth_group_script, &more_specific.auth_group_script),
+            dispatch_script: closer(&self.dispatch_script, &more_specific.dispatch_script),
         }
     }
 
@@ -185,6 +214,11 @@ impl DirectoryConfig {
     pub(crate) fn handler(&self, name: &[u8]) -> Option<&HandlerScript> {
         self.handlers.as_ref()?.get(name).map(Arc::as_ref)
     }
+}
+
+/// What the more specific section says, or else the less specific one.
+fn closer<T: Clone>(base: &Option<T>, more_specific: &Option<T>) -> Option<T> {
+    more_specific.as_ref().or(base.as_ref()).cloned()
 }
 
 /// Handler scripts merge by name, each entry as a whole.
@@ -213,6 +247,9 @@ pub(crate) struct ServerConfig {
     pub(crate) preloads: Vec<Arc<Preload>>,
     /// WSGICaseSensitivity.
     pub(crate) case_sensitivity: Option<bool>,
+    /// A hook script stands somewhere in this server or its sections, or a script is imported here, so
+    /// processes run Python even with WSGIRestrictEmbedded.
+    pub(crate) needs_python: bool,
     /// WSGIRestrictEmbedded.
     pub(crate) restrict_embedded: Option<bool>,
     /// WSGIPythonHome.
@@ -327,7 +364,13 @@ impl ServerConfig {
     /// What holds in a virtual host.
     fn merge(main: &Self, host: &Self) -> Self {
         let aliases = host.aliases.iter().chain(&main.aliases).cloned().collect();
-        Self { aliases, preloads: host.preloads.clone(), notes: host.notes.clone(), ..main.clone() }
+        Self {
+            aliases,
+            preloads: host.preloads.clone(),
+            needs_python: host.needs_python,
+            notes: host.notes.clone(),
+            ..main.clone()
+        }
     }
 }
 
@@ -474,6 +517,7 @@ mod tests {
                         error_override: flags[3],
                         ..Rules::default()
                     },
+                    ..DirectoryConfig::default()
                 };
                 for (name, handler) in handlers {
                     section.add_handler(name.into_bytes(), handler);
@@ -554,5 +598,9 @@ mod tests {
         assert_eq!(GroupRule::parse(b"my%{SERVER}"), fixed(b"my%{SERVER}"));
         assert_eq!(GroupRule::parse(b"%{ENV:}"), fixed(b"%{ENV:}"));
         assert_eq!(CallableRule::parse(b"%{SERVER}"), CallableRule::Fixed(b"application".to_vec()));
+        assert_eq!(GroupRule::parse_for_hook(b"%{GLOBAL}"), GroupRule::default());
+        assert_eq!(GroupRule::parse_for_hook(b"%{HOST}"), GroupRule::Host);
+        assert_eq!(GroupRule::parse_for_hook(b"%{ENV:G}"), fixed(b"%{ENV:G}"));
+        assert_eq!(GroupRule::parse_for_hook(b"%{RESOURCE}"), fixed(b"%{RESOURCE}"));
     }
 }

@@ -2,6 +2,8 @@
 
 use crate::body::Body;
 use crate::config::DirectoryConfig;
+use crate::hooks::dispatch;
+use crate::nesting::Nesting;
 use crate::request::Request;
 use crate::response::{Responder, Sent};
 use crate::rules::Rules;
@@ -9,11 +11,9 @@ use crate::target::Target;
 use crate::variables::Variables;
 use crate::{boundary, child, log, naming};
 use httpd_sys::*;
-use manifold::{Code, Conversation, Event, GroupName, Level, Refusal, Reply};
-use std::cell::Cell;
+use manifold::{Answer, Code, Conversation, Event, GroupName, Level, Refusal, Reply};
 use std::ffi::c_int;
 use std::sync::{Arc, Once};
-use std::time::Duration;
 
 /// Content handler hook.
 pub(crate) unsafe extern "C" fn handle(raw: *mut request_rec) -> c_int {
@@ -41,7 +41,13 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         options.pass_authorization.or(config.pass_authorization).unwrap_or(false);
     let variables = Variables::of(r, pass_authorization).under(rules);
 
-    let process_group = naming::process_group(r, options, config, &variables);
+    let dispatched = match dispatch::dispatch(r, config, target, &variables) {
+        Ok(dispatched) => dispatched,
+        Err(status) => return status,
+    };
+    let script = dispatched.script.unwrap_or_else(|| Arc::clone(&target.script));
+    let said = dispatched.process_group.as_ref();
+    let process_group = naming::process_group(r, said, options, config, &variables);
     if !rules.allows_process_group(&process_group) {
         return refuse(r, &restricted(&process_group, rules));
     }
@@ -55,7 +61,8 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         );
         return refuse(r, &refusal);
     }
-    let application_group = naming::application_group(r, options, config, &variables);
+    let said = dispatched.application_group.as_ref();
+    let application_group = naming::application_group(r, said, options, config, &variables);
 
     let runtime = match child::runtime() {
         Ok(runtime) => runtime,
@@ -65,10 +72,9 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         say_that_no_request_is_passed(r);
     }
     let nesting = Nesting::enter();
-    let patience = nesting.inner.then(|| timeout(r));
-    let conversation = runtime.dispatch(&application_group, patience, |job| {
-        variables.fill(job, &target.script, target.handler_script);
-        job.script = Some(Arc::clone(&target.script));
+    let conversation = runtime.dispatch(&application_group, nesting.patience(r), |job| {
+        variables.fill(job, &script, target.handler_script);
+        job.script = Some(script);
         job.reload = config.script_reloading.unwrap_or(true);
         job.verbosity = log::request_verbosity(r);
     });
@@ -136,6 +142,11 @@ fn serve(r: Request<'_>, rules: &Rules, conversation: &Conversation) -> c_int {
                 }
             }
             Event::Reply(Reply::Log(entry)) => log::entry(r, &entry),
+            // Only hook scripts have a use for these.
+            Event::Reply(Reply::AskVariable(_)) => conversation.answer(Answer::Variable(None)),
+            Event::Reply(Reply::Returned(_)) => {
+                return responder.fail().unwrap_or_else(|| fail(r, Code::Internal));
+            }
             Event::Reply(Reply::Response(part)) => match responder.send(part) {
                 Sent::More => {}
                 Sent::Ended(status) => return status,
@@ -183,7 +194,7 @@ fn refuse(r: Request<'_>, refusal: &Refusal) -> c_int {
 }
 
 /// A stop that was asked for is no error.
-fn severity(refusal: &Refusal) -> Level {
+pub(crate) fn severity(refusal: &Refusal) -> Level {
     if refusal.code == Code::Stopping { Level::Info } else { Level::Error }
 }
 
@@ -197,31 +208,4 @@ fn fail(r: Request<'_>, code: Code) -> c_int {
         };
     }
     c_int::from(status)
-}
-
-/// httpd's `Timeout` for this server.
-fn timeout(r: Request<'_>) -> Duration {
-    Duration::from_micros(u64::try_from(r.server().timeout).unwrap_or(0))
-}
-
-/// Says whether this thread is inside another request of ours already: one whose output made it
-/// serve a sub-request.
-struct Nesting {
-    inner: bool,
-}
-
-thread_local!(static DEPTH: Cell<usize> = const { Cell::new(0) });
-
-impl Nesting {
-    fn enter() -> Self {
-        let depth = DEPTH.get();
-        DEPTH.set(depth + 1);
-        Self { inner: depth > 0 }
-    }
-}
-
-impl Drop for Nesting {
-    fn drop(&mut self) {
-        DEPTH.set(DEPTH.get() - 1);
-    }
 }

@@ -13,6 +13,9 @@
 //! - `preload`: what is loaded before the first.
 //! - `handler`, `variables`, `body`, `response`, `files`: one request.
 //! - `proxies`: what a proxy in front says about it.
+//! - `mapping`, `target`: which script answers a request.
+//! - `handler`, `variables`, `body`, `response`, `nesting`: one request.
+//! - `hooks`: scripts that decide about access, users, groups, and where a request is served.
 //! - `boundary`, `log`, `request`: where C calls us, what we tell the operator, what httpd's
 //!   request record says.
 
@@ -23,9 +26,11 @@ mod config;
 mod directives;
 mod files;
 mod handler;
+mod hooks;
 mod log;
 mod mapping;
 mod naming;
+mod nesting;
 mod pattern;
 mod preload;
 mod proxies;
@@ -59,7 +64,7 @@ pub static wsgi_module: ModuleRecord = ModuleRecord::new(
     },
 );
 
-unsafe extern "C" fn register_hooks(_pool: *mut apr_pool_t) {
+unsafe extern "C" fn register_hooks(pool: *mut apr_pool_t) {
     let (no_order, middle) = (std::ptr::null(), APR_HOOK_MIDDLE as c_int);
     // SAFETY: httpd calls this while it loads modules; the functions stay mapped.
     unsafe { ap_hook_post_config(Some(announce), no_order, no_order, middle) };
@@ -85,6 +90,7 @@ unsafe extern "C" fn register_hooks(_pool: *mut apr_pool_t) {
     }
     // SAFETY: see above.
     unsafe { ap_hook_handler(Some(handler::handle), no_order, no_order, middle) };
+    hooks::register(pool);
 }
 
 /// Adds module and Python to the server's banner, and the mod_wsgi whose place it takes: programs look

@@ -8,36 +8,46 @@ use manifold::{Code, GroupName, Level};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-/// The process group: the option's, or the directive's, or httpd's own processes.
+/// The process group: the dispatch script's, the option's, the directive's, or httpd's own
+/// processes.
 pub(crate) fn process_group(
     r: Request<'_>,
+    dispatched: Option<&GroupRule>,
     options: &Options,
     config: &DirectoryConfig,
     variables: &Variables<'_>,
 ) -> GroupName {
-    match (&options.process_group, &config.process_group) {
-        (Some(rule), _) => resolve(r, rule, "process-group=", variables),
-        (None, Some(rule)) => resolve(r, rule, "WSGIProcessGroup ", variables),
-        (None, None) => GroupName::default(),
+    match (dispatched, &options.process_group, &config.process_group) {
+        (Some(rule), _, _) => {
+            resolve(r, rule, "process_group() of WSGIDispatchScript: ", variables)
+        }
+        (None, Some(rule), _) => resolve(r, rule, "process-group=", variables),
+        (None, None, Some(rule)) => resolve(r, rule, "WSGIProcessGroup ", variables),
+        (None, None, None) => GroupName::default(),
     }
 }
 
-/// The application group: the option's, or the directive's, or one for each script's URL.
+/// The application group: the dispatch script's, the option's, the directive's, or one for each
+/// script's URL.
 pub(crate) fn application_group(
     r: Request<'_>,
+    dispatched: Option<&GroupRule>,
     options: &Options,
     config: &DirectoryConfig,
     variables: &Variables<'_>,
 ) -> GroupName {
-    match (&options.application_group, &config.application_group) {
-        (Some(rule), _) => resolve(r, rule, "application-group=", variables),
-        (None, Some(rule)) => resolve(r, rule, "WSGIApplicationGroup ", variables),
-        (None, None) => resolve(r, &GroupRule::Resource, "", variables),
+    match (dispatched, &options.application_group, &config.application_group) {
+        (Some(rule), _, _) => {
+            resolve(r, rule, "application_group() of WSGIDispatchScript: ", variables)
+        }
+        (None, Some(rule), _) => resolve(r, rule, "application-group=", variables),
+        (None, None, Some(rule)) => resolve(r, rule, "WSGIApplicationGroup ", variables),
+        (None, None, None) => resolve(r, &GroupRule::Resource, "", variables),
     }
 }
 
 /// What a rule means for this request; `said_by` stands before it in the configuration.
-fn resolve(
+pub(crate) fn resolve(
     r: Request<'_>,
     rule: &GroupRule,
     said_by: &str,

@@ -59,8 +59,12 @@ fn wait(server: *mut server_rec, conversation: &Conversation) {
                 log::of_server(server, entry);
                 continue;
             }
-            Some(Event::Reply(Reply::Response(_))) => return,
-            // A script that is being loaded has no request whose body it could read.
+            Some(Event::Reply(Reply::Response(_) | Reply::Returned(_))) => return,
+            // A script that is being loaded has no request to ask about.
+            Some(Event::Reply(Reply::AskVariable(_))) => {
+                conversation.answer(Answer::Variable(None));
+                continue;
+            }
             Some(Event::Reply(Reply::Ask { .. })) => {
                 conversation.answer(Answer::Failed);
                 continue;

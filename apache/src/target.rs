@@ -62,20 +62,27 @@ fn script_file<'c>(r: Request<'c>, config: &'c DirectoryConfig) -> Result<Target
         _ => {}
     }
     let options = alias.map_or_else(Cow::default, |alias| Cow::Borrowed(&alias.options));
-    let callable: Cow<'_, [u8]> = match (&options.callable, &config.callable) {
+    let name: Cow<'_, [u8]> = match (&options.callable, &config.callable) {
         (Some(name), _) => Cow::Borrowed(name),
-        (None, Some(CallableRule::Fixed(name))) => Cow::Borrowed(name),
-        (None, Some(CallableRule::Environment(name))) => {
-            variables::environment(r, name).map_or(Cow::Borrowed(DEFAULT_CALLABLE), Cow::Owned)
-        }
+        (None, Some(rule)) => callable(r, rule),
         (None, None) => Cow::Borrowed(DEFAULT_CALLABLE),
     };
-    match Script::new(path, &callable) {
+    match Script::new(path, &name) {
         Ok(script) => {
             let script =
                 if mapping::case_sensitive(r) { script } else { script.case_insensitive() };
             Ok(Target { script: Arc::new(script), handler_script: None, options })
         }
         Err(_) => refused(HTTP_NOT_FOUND, "has a NUL byte in its name"),
+    }
+}
+
+/// The name that a rule means for this request.
+pub(crate) fn callable<'c>(r: Request<'_>, rule: &'c CallableRule) -> Cow<'c, [u8]> {
+    match rule {
+        CallableRule::Fixed(name) => Cow::Borrowed(name),
+        CallableRule::Environment(name) => {
+            variables::environment(r, name).map_or(Cow::Borrowed(DEFAULT_CALLABLE), Cow::Owned)
+        }
     }
 }

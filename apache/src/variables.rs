@@ -33,6 +33,7 @@ pub(crate) struct Variables<'r> {
     pass_authorization: bool,
     head_as_get: bool,
     rewrite: Rewrite,
+    request_id: Cow<'r, [u8]>,
 }
 
 impl<'r> Variables<'r> {
@@ -66,6 +67,7 @@ impl<'r> Variables<'r> {
             pass_authorization,
             head_as_get: false,
             rewrite: Rewrite::default(),
+            request_id: request_id(r),
         }
     }
 
@@ -91,8 +93,36 @@ impl<'r> Variables<'r> {
         &self.script_name
     }
 
-    /// Writes them into a job.
+    /// Writes them into a job for a request, which `script` answers.
     pub(crate) fn fill(&self, job: &mut Job, script: &Script, handler_script: Option<&Script>) {
+        self.fill_for_dispatch(job, handler_script);
+        job.variables.push(b"mod_wsgi.callable_object", script.callable().to_bytes());
+    }
+
+    /// Writes them into a job that decides who answers a request.
+    pub(crate) fn fill_for_dispatch(&self, job: &mut Job, handler_script: Option<&Script>) {
+        self.fill_for_hook(job);
+        let r = self.r;
+        let variables = &mut job.variables;
+        let mut set = |name: &[u8], value: &[u8]| variables.push(name, value);
+        set(b"mod_wsgi.script_name", &self.script_name);
+        set(b"mod_wsgi.path_info", &self.path_info);
+        let connection = r.connection();
+        set(b"mod_wsgi.request_handler", r.text(r.record().handler));
+        let handler_script = handler_script.map_or(&b""[..], |script| script.path_bytes());
+        set(b"mod_wsgi.handler_script", handler_script);
+        set(b"mod_wsgi.listener_host", r.text(connection.local_ip));
+        set(b"mod_wsgi.listener_port", number(port_of(connection.local_addr)).as_bytes());
+        set(b"mod_wsgi.server_pid", number(std::process::id()).as_bytes());
+        set(b"mod_wsgi.request_id", &self.request_id);
+        let connection_id = r.text(connection.log_id);
+        if !connection_id.is_empty() {
+            set(b"mod_wsgi.connection_id", connection_id);
+        }
+    }
+
+    /// Writes what is known of a request in every phase into a job.
+    pub(crate) fn fill_for_hook(&self, job: &mut Job) {
         let r = self.r;
         let record = r.record();
         let mut https = r.text(scheme(r)).eq_ignore_ascii_case(b"https");
@@ -121,25 +151,10 @@ impl<'r> Variables<'r> {
             set(name.as_bytes(), value);
         }
         set(b"PATH_INFO", &self.path_info);
-        set(b"mod_wsgi.script_name", &self.script_name);
-        set(b"mod_wsgi.path_info", &self.path_info);
         if self.pass_authorization
             && let Some(value) = r.header(c"Authorization")
         {
             set(b"HTTP_AUTHORIZATION", value);
-        }
-        let connection = r.connection();
-        set(b"mod_wsgi.request_handler", r.text(record.handler));
-        let handler_script = handler_script.map_or(&b""[..], |script| script.path_bytes());
-        set(b"mod_wsgi.handler_script", handler_script);
-        set(b"mod_wsgi.callable_object", script.callable().to_bytes());
-        set(b"mod_wsgi.listener_host", r.text(connection.local_ip));
-        set(b"mod_wsgi.listener_port", number(port_of(connection.local_addr)).as_bytes());
-        set(b"mod_wsgi.server_pid", number(std::process::id()).as_bytes());
-        set(b"mod_wsgi.request_id", &request_id(r));
-        let connection_id = r.text(connection.log_id);
-        if !connection_id.is_empty() {
-            set(b"mod_wsgi.connection_id", connection_id);
         }
     }
 }

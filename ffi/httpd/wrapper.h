@@ -6,6 +6,7 @@
 #include "http_protocol.h"
 #include "http_request.h"
 #include "http_connection.h"
+#include "mod_auth.h"
 #include "ap_mpm.h"
 #include "mpm_common.h"
 #include "ap_mmn.h"

@@ -46,9 +46,15 @@ impl<'py> Exception<'py> {
 
     /// The traceback as Python prints it, one line after the other.
     pub(crate) fn traceback(&self) -> String {
+        let format = Object::import(self.0.py(), c"traceback")
+            .and_then(|module| module.attribute(c"format_exception"));
+        self.formatted(format)
+    }
+
+    /// The traceback as `format`, a function like `traceback.format_exception`, makes it.
+    pub(crate) fn formatted(&self, format: Result<Object<'py>, Raised>) -> String {
         let py = self.0.py();
-        let formatted = Object::import(py, c"traceback")
-            .and_then(|module| module.attribute(c"format_exception"))
+        let formatted = format
             .and_then(|format| format.call([&self.0]))
             .and_then(|lines| Object::text(py, "")?.attribute(c"join")?.call([&lines]))
             .and_then(|text| text.to_text());

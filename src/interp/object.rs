@@ -189,6 +189,25 @@ impl<'py> Object<'py> {
         unsafe { Self::from_owned(self.py, result) }
     }
 
+    /// The same with arguments whose number is known only now.
+    pub(crate) fn call_with(&self, arguments: &[Object<'py>]) -> Result<Self, Raised> {
+        let arguments: Vec<_> = arguments.iter().map(Object::as_ptr).collect();
+        let (start, count) = (arguments.as_ptr(), arguments.len());
+        // SAFETY: attached, and the list holds `count` live objects.
+        let result =
+            unsafe { PyObject_Vectorcall(self.as_ptr(), start, count, std::ptr::null_mut()) };
+        // SAFETY: a new reference or an exception.
+        unsafe { Self::from_owned(self.py, result) }
+    }
+
+    /// The value under a name in this `dict`, or `None` where there is none.
+    pub(crate) fn item_named(&self, key: &CStr) -> Option<Self> {
+        // SAFETY: attached, and this is a dict; the reference is the dict's.
+        let found = unsafe { PyDict_GetItemString(self.as_ptr(), key.as_ptr()) };
+        // SAFETY: it is null, or a live object that the dict keeps.
+        (!found.is_null()).then(|| unsafe { Self::from_borrowed(self.py, found) })
+    }
+
     /// Whether its type is exactly, or derived from, the one that `flag` marks.
     pub(crate) fn is_instance_of(&self, flag: std::ffi::c_ulong) -> bool {
         // SAFETY: attached, and this is a live object.
@@ -255,6 +274,16 @@ impl<'py> Object<'py> {
         // SAFETY: a new reference or an exception.
         let encoded = unsafe { Self::from_owned(self.py, encoded) }?;
         Ok(String::from_utf8_lossy(encoded.as_bytes().unwrap_or_default()).into_owned())
+    }
+
+    /// The characters of this `str` as ISO-8859-1; for anything else, and other characters, it
+    /// raises.
+    pub(crate) fn to_latin1(&self) -> Result<Vec<u8>, Raised> {
+        // SAFETY: attached; for anything but a str it raises.
+        let encoded = unsafe { PyUnicode_AsLatin1String(self.as_ptr()) };
+        // SAFETY: a new reference or an exception.
+        let encoded = unsafe { Self::from_owned(self.py, encoded) }?;
+        Ok(encoded.as_bytes().unwrap_or_default().to_vec())
     }
 }
 

@@ -220,6 +220,23 @@ def add_python_path(paths):
     return None
 
 
+def frames(exception):
+    """Formats a traceback without what exceptions say: that may hold a password."""
+    import traceback  # only where something has failed
+
+    lines, seen = [], set()
+    while exception is not None and id(exception) not in seen:
+        seen.add(id(exception))
+        lines[:0] = [
+            "Traceback (most recent call last):\n",
+            *traceback.format_tb(exception.__traceback__),
+            f"{type(exception).__name__} (what it says is left out: it may hold a password)\n",
+        ]
+        context = None if exception.__suppress_context__ else exception.__context__
+        exception = exception.__cause__ or context
+    return lines
+
+
 def join_threads():
     """Waits for the threads that are no daemons, as a Python process does at its end."""
     threading._shutdown()

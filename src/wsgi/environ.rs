@@ -17,17 +17,7 @@ pub(super) fn make<'py>(
     let base = residents.base_environ.get(py);
     // SAFETY: attached, and it is a dict; a new reference or an exception.
     let environ = unsafe { Object::from_owned(py, PyDict_Copy(base.as_ptr())) }?;
-    let mut id = None;
-    for (name, value) in job.variables.iter() {
-        let value = match name {
-            b"DOCUMENT_ROOT" | b"SCRIPT_FILENAME" => Object::path(py, value)?,
-            _ => Object::latin1(py, value)?,
-        };
-        if name == b"mod_wsgi.request_id" {
-            id = Some(value.clone());
-        }
-        environ.set_item(&residents.key(py, name)?, &value)?;
-    }
+    let id = add_variables(py, residents, job, &environ)?;
     let set = |name: &[u8], value: &Object<'py>| environ.set_item(&residents.key(py, name)?, value);
     set(b"wsgi.url_scheme", &Object::text(py, if job.https { "https" } else { "http" })?)?;
     set(b"wsgi.input", input)?;
@@ -42,6 +32,27 @@ pub(super) fn make<'py>(
 /// The time of day in seconds, as `time.time()`.
 pub(super) fn seconds_now() -> f64 {
     seconds(now())
+}
+
+/// Adds the variables of a job, and returns its `mod_wsgi.request_id`.
+pub(super) fn add_variables<'py>(
+    py: Attached<'py>,
+    residents: &Residents,
+    job: &Job,
+    environ: &Object<'py>,
+) -> Result<Option<Object<'py>>, Raised> {
+    let mut id = None;
+    for (name, value) in job.variables.iter() {
+        let value = match name {
+            b"DOCUMENT_ROOT" | b"SCRIPT_FILENAME" => Object::path(py, value)?,
+            _ => Object::latin1(py, value)?,
+        };
+        if name == b"mod_wsgi.request_id" {
+            id = Some(value.clone());
+        }
+        environ.set_item(&residents.key(py, name)?, &value)?;
+    }
+    Ok(id)
 }
 
 /// Microseconds since 1970, as httpd counts.

@@ -149,7 +149,7 @@ impl Input {
                 }
                 Ok(())
             }
-            Ok(Answer::Failed) | Err(_) => {
+            Ok(Answer::Failed | Answer::Variable(_)) | Err(_) => {
                 self.progress.set(Progress::Failed);
                 Err(unreadable(py))
             }

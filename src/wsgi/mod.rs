@@ -10,10 +10,12 @@
 //! - [`file`]: the file behind a `wsgi.file_wrapper`.
 //! - [`running`]: which requests run, and what the module `mod_wsgi` asks.
 //! - [`serve`]: calling the application and sending what it returns.
+//! - [`hook`]: calling functions of a hook script.
 
 mod environ;
 mod errors;
 mod file;
+mod hook;
 mod input;
 mod request;
 mod residents;

@@ -337,9 +337,7 @@ fn native_string<'py>(
     if !text.is_instance_of(Py_TPFLAGS_UNICODE_SUBCLASS) {
         return Err(type_error(py, &format!("{what} must be str, not {}", text.type_name())));
     }
-    // SAFETY: attached, and it is a str; a new reference or an exception.
-    let encoded = unsafe { Object::from_owned(py, PyUnicode_AsLatin1String(text.as_ptr())) }?;
-    Ok(encoded.as_bytes().unwrap_or_default().to_vec())
+    text.to_latin1()
 }
 
 /// Raises the exception that an application passed on, with its traceback.

@@ -2,7 +2,7 @@
 
 use super::running::{self, Running};
 use super::script::Scripts;
-use super::{errors, input, request};
+use super::{errors, hook, input, request};
 use crate::interp::ending::{self, ExitFunctions};
 use crate::interp::exception::Exception;
 use crate::interp::{Attached, Kept, Object, Raised};
@@ -31,6 +31,9 @@ pub(crate) struct Residents {
     /// `wsgi.file_wrapper`, and what finds the file of one.
     pub(super) file_wrapper: Kept,
     pub(super) sendable_file: Kept,
+    pub(super) tls_class: Kept,
+    /// Formats a traceback without the messages of exceptions.
+    pub(super) frames: Kept,
     /// What every environ of this interpreter has in common.
     pub(super) base_environ: Kept,
     /// `mod_wsgi.RequestTimeout`.
@@ -173,6 +176,8 @@ impl Residents {
             errors_class: Kept::new(errors_class),
             file_wrapper: Kept::new(bootstrap.attribute(c"FileWrapper")?),
             sendable_file: Kept::new(bootstrap.attribute(c"sendable_file")?),
+            tls_class: Kept::new(hook::class(py)?),
+            frames: Kept::new(bootstrap.attribute(c"frames")?),
             base_environ: Kept::new(base),
             request_timeout: Kept::new(bootstrap.attribute(c"RequestTimeout")?),
             scripts: Scripts::default(),
@@ -245,7 +250,10 @@ impl Residents {
         for kept in [self.file_wrapper, self.sendable_file] {
             drop(kept.release(py));
         }
-        for kept in [self.request_class, self.input_class, self.errors_class, self.base_environ] {
+        for kept in [self.request_class, self.input_class, self.errors_class, self.tls_class] {
+            drop(kept.release(py));
+        }
+        for kept in [self.frames, self.base_environ] {
             drop(kept.release(py));
         }
         if let Some(kept) = self.format_stack {

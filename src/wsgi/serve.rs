@@ -3,13 +3,13 @@
 use super::input::Traffic;
 use super::request::{Request, SendError};
 use super::running::Place;
-use super::{Residents, environ, errors, file, input, request, script};
+use super::{Residents, environ, errors, file, hook, input, request, script};
 use crate::exchange::ApplicationEnd;
 use crate::interp::attached::GilWaits;
 use crate::interp::exception::Exception;
 use crate::interp::object::type_error;
 use crate::interp::{Attached, Object, Raised};
-use crate::{Code, FilePart, Level, Outcome, Part, Task};
+use crate::{Code, FilePart, Level, Outcome, Part, Reply, Task};
 use cpython_sys::*;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -19,18 +19,26 @@ use std::time::Duration;
 /// A response that is whole and no larger than this is sent in one message.
 const WHOLE_LIMIT: usize = 64 * 1024;
 
-/// Carries out a job, and returns the last part of its response. That is the caller's to send,
-/// after it has detached; where it was sent already, there is none.
-pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEnd) -> Option<Part> {
+/// Carries out a job, and returns the last message about it. That is the caller's to send, after
+/// it has detached; where it was sent already, there is none.
+pub(crate) fn serve(
+    py: Attached<'_>,
+    residents: &Residents,
+    end: &ApplicationEnd,
+) -> Option<Reply> {
     let _served = errors::Served::begin(py, end);
-    let carried_out = match end.job().task {
-        Task::Serve => answer(py, residents, end),
-        Task::Load => load(py, residents, end).map(Some),
+    let carried_out = match &end.job().task {
+        Task::Serve => answer(py, residents, end).map(|last| last.map(Reply::Response)),
+        Task::Load => load(py, residents, end).map(|last| Some(Reply::Response(last))),
+        Task::Call(calls) => {
+            hook::call(py, residents, end, calls).map(|values| Some(Reply::Returned(values)))
+        }
     };
     carried_out.unwrap_or_else(|(refusal, traceback)| {
         let text = format!("{refusal}\n{}", traceback.trim_end());
         errors::log(py, Some(Arc::clone(end.link())), Level::Error, text);
-        Some(Part { end: Some(Outcome::Failed(refusal.code)), ..Part::default() })
+        let end = Some(Outcome::Failed(refusal.code));
+        Some(Reply::Response(Part { end, ..Part::default() }))
     })
 }
 

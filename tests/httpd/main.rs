@@ -23,6 +23,7 @@ mod events;
 mod file_wrapper;
 mod groups;
 mod head;
+mod hooks;
 mod hop_by_hop;
 mod htaccess;
 mod input;

@@ -300,6 +300,20 @@ fn prefork_serves_requests_at_the_same_time_in_different_children() {
 }
 
 #[test]
+fn prefork_asks_hook_scripts() {
+    let conf = Conf::serving("hello.wsgi")
+        .and("<Location />\nWSGIAccessScript ${APPS}/hook.py application-group=hooks\n</Location>");
+    let server = Prefork::start(&conf, 3);
+    assert_eq!(server.get("/x").status, 403, "there is no script yet");
+    let text = "def allow_access(environ, host):\n    return environ['QUERY_STRING'] != 'no'\n";
+    write(server.root.path(), "apps/hook.py", text);
+    let answers = at_once(9, |i| server.get(if i % 3 == 2 { "/x?no" } else { "/x" }).status);
+    assert_eq!(answers, [200, 200, 403].repeat(3));
+    server.begin_stop();
+    server.ended();
+}
+
+#[test]
 fn prefork_carries_bodies_of_every_size() {
     let server = Prefork::serving("echo.wsgi", 2);
     for size in [0, 1, 65_537, 3 << 20] {

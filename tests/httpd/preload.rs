@@ -112,6 +112,18 @@ fn a_script_that_fails_is_logged_and_tried_again_by_its_request() {
     assert_eq!(server.get("/app").fact("loads"), "1");
 }
 
+#[test]
+fn with_embedded_restricted_an_import_runs_and_requests_do_not() {
+    let server = started(
+        "WSGIRestrictEmbedded On\n\
+         WSGIImportScript ${APPS}/counted.wsgi process-group=%{GLOBAL} application-group=ready\n\
+         WSGIScriptAlias /app ${APPS}/counted.wsgi application-group=ready",
+    );
+    preloaded(&server, "ready");
+    assert_eq!(server.get("/app").status, 500);
+    server.log().wait_for(&[":error]", "WSGIRestrictEmbedded"]);
+}
+
 /// A child that is still importing when it is told to stop goes before it is killed. It hears that
 /// with httpd's reminder after three seconds: until a child has started, it reads no other message.
 #[test]

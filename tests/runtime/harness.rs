@@ -259,6 +259,9 @@ impl Request {
                         return answered;
                     }
                 }
+                Event::Reply(other @ (Reply::AskVariable(_) | Reply::Returned(_))) => {
+                    panic!("a request has no use for {other:?}")
+                }
                 Event::Failed(refusal) => {
                     answered.refusal = Some(refusal);
                     return answered;

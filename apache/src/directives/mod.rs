@@ -1,6 +1,7 @@
 //! The directives: one row each, and a file for each topic.
 
 mod group;
+mod hook;
 mod old;
 mod options;
 mod process;
@@ -14,8 +15,8 @@ mod words;
 
 use crate::boundary;
 use httpd_sys::{
-    AP_SQ_MAIN_STATE, AP_SQ_MS_RUN_MPM, Command, CommandTable, ap_check_cmd_context,
-    ap_state_query, apr_pool_t, cmd_parms,
+    AP_SQ_MAIN_STATE, AP_SQ_MS_RUN_MPM, Command, CommandTable, NOT_IN_HTACCESS,
+    ap_check_cmd_context, ap_state_query, apr_pool_t, cmd_parms,
 };
 use manifold::{Code, Level};
 use rows::{ROWS, Row};
@@ -58,6 +59,11 @@ fn apply(name: &str) -> Option<Apply> {
         "WSGIIgnoreActivity" => request::ignore_activity,
         "WSGIRestrictProcess" => request::restrict_process,
         "WSGICaseSensitivity" => process::case_sensitivity,
+        "WSGIAccessScript" => hook::access_script,
+        "WSGIAuthUserScript" => hook::auth_user_script,
+        "WSGIAuthGroupScript" => hook::auth_group_script,
+        "WSGIGroupAuthoritative" => hook::group_authoritative,
+        "WSGIDispatchScript" => hook::dispatch_script,
         "WSGIRestrictEmbedded" => process::restrict_embedded,
         "WSGIPythonHome" => process::python_home,
         "WSGIPythonOptimize" => runtime::python_optimize,
@@ -136,6 +142,13 @@ impl Directive<'_> {
             return Ok(());
         }
         Err(format!("{} is accepted in {} only, not here", self.name, place.describe()))
+    }
+
+    /// Whether it stands in a .htaccess file, which is read while requests are served: nothing but
+    /// its own section may be written to then.
+    fn in_htaccess(&self) -> bool {
+        // SAFETY: httpd's parameters are live for the call.
+        unsafe { !ap_check_cmd_context(self.parameters, NOT_IN_HTACCESS).is_null() }
     }
 
     /// The record of the section the directive stands in.
@@ -224,6 +237,12 @@ impl Directive<'_> {
 
 fn refusal(name: &str, given: &[u8], accepted: &str) -> String {
     format!("{name}: '{}' is not {accepted}", String::from_utf8_lossy(given))
+}
+
+/// The words of a line that is written as those of directives are.
+pub(crate) fn words(line: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
+    let mut words = Words::new(line);
+    std::iter::from_fn(move || words.word())
 }
 
 /// httpd's flags are spelled in either case.

@@ -92,6 +92,36 @@ pub(super) const ROWS: &[Row] = &[
         place: Place::Htaccess,
     },
     Row {
+        name: c"WSGIAccessScript",
+        arguments: c"path [application-group=A]",
+        default: "none",
+        place: Place::Access,
+    },
+    Row {
+        name: c"WSGIAuthUserScript",
+        arguments: c"path [application-group=A]",
+        default: "none",
+        place: Place::Access,
+    },
+    Row {
+        name: c"WSGIAuthGroupScript",
+        arguments: c"path [application-group=A]",
+        default: "none",
+        place: Place::Access,
+    },
+    Row {
+        name: c"WSGIGroupAuthoritative",
+        arguments: c"On|Off",
+        default: "`On`",
+        place: Place::Access,
+    },
+    Row {
+        name: c"WSGIDispatchScript",
+        arguments: c"path [application-group=A]",
+        default: "none",
+        place: Place::Htaccess,
+    },
+    Row {
         name: c"WSGITrustedProxies",
         arguments: c"address[/mask] [address[/mask]...]",
         default: "none: whoever it is",
@@ -337,6 +367,9 @@ pub(super) enum Place {
     Section,
     /// There, and in .htaccess where `AllowOverride FileInfo` allows it.
     Htaccess,
+    /// In `<Directory>`, `<Location>`, `<Files>` and the like, and in .htaccess where
+    /// `AllowOverride AuthConfig` allows it: it is about who may come in.
+    Access,
     /// Wherever an earlier version may have had it: it does nothing.
     Old,
 }
@@ -356,6 +389,7 @@ impl Place {
             Self::Section => RSRC_CONF | ACCESS_CONF,
             Self::Htaccess => OR_FILEINFO,
             Self::Old => RSRC_CONF | ACCESS_CONF | OR_FILEINFO | OR_AUTHCFG,
+            Self::Access => OR_AUTHCFG,
         }
     }
 
@@ -363,7 +397,7 @@ impl Place {
     pub(super) fn forbidden(self) -> u32 {
         match self {
             Self::MainServer => GLOBAL_ONLY,
-            Self::Server | Self::Section | Self::Htaccess | Self::Old => 0,
+            Self::Server | Self::Section | Self::Htaccess | Self::Access | Self::Old => 0,
         }
     }
 
@@ -377,6 +411,7 @@ impl Place {
             Self::Old => {
                 "server config, virtual host, directory, .htaccess (FileInfo or AuthConfig)"
             }
+            Self::Access => "directory, .htaccess (AuthConfig)",
         }
     }
 }

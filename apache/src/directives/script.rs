@@ -93,7 +93,11 @@ pub(super) fn import_script(directive: &mut Directive<'_>) -> Result<(), String>
         ));
     };
     match process {
-        GroupRule::Fixed(process) => preload(directive, &path, process.as_bytes(), application),
+        GroupRule::Fixed(process) => {
+            preload(directive, &path, process.as_bytes(), application)?;
+            directive.server().needs_python = true;
+            Ok(())
+        }
         _ => Err(format!(
             "{}: process-group= needs a name or %{{GLOBAL}} here: no request says what another form \
              stands for",

@@ -6,7 +6,7 @@ use super::{block, last, number, open};
 use crate::exchange::{
     Answer, ApplicationEnd, Exchanges, Gone, IN_FLIGHT, Link, Message, Next, RequestEnd, Tagged,
 };
-use crate::{Level, LogEntry, Outcome, Reply};
+use crate::{Level, LogEntry, Outcome, Reply, Value};
 use proptest::prelude::*;
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -300,6 +300,9 @@ impl Known {
             Next::Timeout => None,
             Next::Lost => Some(Said::Lost),
             Next::Interrupted => panic!("nobody has interrupted it"),
+            Next::Reply(other @ (Reply::AskVariable(_) | Reply::Returned(_))) => {
+                panic!("no act says {other:?}")
+            }
             Next::Reply(Reply::Ask { at_least, at_most }) => {
                 assert_eq!(at_least as u64, self.number, "of another exchange");
                 Some(Said::Ask(at_most as u64))
@@ -426,6 +429,41 @@ fn an_exchange_without_an_end_is_lost_and_one_with_an_end_is_not() {
     };
     assert_eq!(part.end, Some(Outcome::Truncated));
     assert!(matches!(request.next(Some(Duration::ZERO)), Next::Timeout));
+}
+
+#[test]
+fn a_question_about_a_variable_is_answered_and_what_was_returned_is_an_end() {
+    let exchanges = Exchanges::new(1);
+    let (request, application) = open(&exchanges, 1).expect("room");
+    std::thread::scope(|scope| {
+        let link = application.link();
+        let asking = scope.spawn(|| link.ask_variable(b"name".to_vec()));
+        let Next::Reply(Reply::AskVariable(name)) = request.next(None) else {
+            panic!("no question");
+        };
+        assert_eq!(name, b"name");
+        request.answer(Answer::Variable(Some(b"value".to_vec())));
+        assert_eq!(asking.join().expect("no panic"), Ok(Some(b"value".to_vec())));
+    });
+    assert_eq!(application.link().conclude(Reply::Returned(vec![Value::None])), Ok(()));
+    drop(application);
+    let Next::Reply(Reply::Returned(values)) = request.next(None) else { panic!("no end") };
+    assert_eq!(values, [Value::None]);
+    assert!(matches!(request.next(Some(Duration::ZERO)), Next::Timeout));
+}
+
+#[test]
+fn who_asks_about_a_variable_learns_that_the_request_end_has_gone() {
+    let exchanges = Exchanges::new(1);
+    let (request, application) = open(&exchanges, 1).expect("room");
+    std::thread::scope(|scope| {
+        let link = application.link();
+        let asking = scope.spawn(|| link.ask_variable(b"name".to_vec()));
+        assert!(matches!(request.next(None), Next::Reply(Reply::AskVariable(_))));
+        drop(request);
+        assert_eq!(asking.join().expect("no panic"), Err(Gone));
+    });
+    assert_eq!(application.link().conclude(Reply::Returned(Vec::new())), Err(Gone));
 }
 
 #[test]
