@@ -82,7 +82,7 @@ fn a_record_that_cannot_be_formatted_says_so_and_harms_nobody() {
     let server = at("notice");
     server.get("/unformattable").expect(200, "fine");
     server.log().wait_for(&["--- Logging error ---"]);
-    server.log().wait_for(&["TypeError: %d format: a real number is required, not str"]);
+    server.log().wait_for(&["TypeError: "]);
 }
 
 #[test]

@@ -16,8 +16,8 @@ def write(name, text):
     with open(f'FOLDER/{name}', 'a') as note:
         note.write(text)
 
-def wait_for_the_gate(group):
-    with open('FOLDER/gate') as gate:
+def wait_for_the_gate(group, gate):
+    with gate:
         gate.read()
     write(f'{group}-thread', 'through the gate')
 
@@ -30,7 +30,9 @@ def application(environ, start_response):
     if environ['PATH_INFO'] == '/daemon':
         threading.Thread(target=for_ever, daemon=True).start()
     if environ['PATH_INFO'] == '/gate':
-        threading.Thread(target=wait_for_the_gate, args=[group], daemon=False).start()
+        # Opened before the test is told, so that the gate has a reader when it is let go.
+        gate = open('FOLDER/gate')
+        threading.Thread(target=wait_for_the_gate, args=[group, gate], daemon=False).start()
     if environ['PATH_INFO'] == '/pool':
         concurrent.futures.ThreadPoolExecutor(2).submit(write, f'{group}-thread', 'in a pool')
     start_response('200 OK', [])
