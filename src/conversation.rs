@@ -3,16 +3,13 @@
 
 use crate::exchange::{Next, RequestEnd};
 use crate::group::Group;
+use crate::queue::PATIENCE;
 use crate::{Answer, Code, Refusal, Reply};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a job may lie in the queue before the group is asked for one more thread. A thread
-/// that serves short requests takes hundreds of jobs in that time; one that is blocked takes none.
-/// It is asked again after twice the time, and so on, up to [`LONGEST_PATIENCE`].
-const PATIENCE: Duration = Duration::from_millis(2);
-
-/// How often a request looks at least whether its job still lies there.
+/// How often a request looks at least whether its job still lies in the queue: after [`PATIENCE`], then
+/// after twice the time, and so on, up to this.
 const LONGEST_PATIENCE: Duration = Duration::from_millis(250);
 
 /// A request that an application group has taken. Dropping it tells the application that nobody
@@ -63,7 +60,7 @@ impl Conversation {
                     if self.give_up.is_some_and(|deadline| Instant::now() >= deadline) {
                         break Event::Failed(self.nested_too_long());
                     }
-                    self.group.grow();
+                    self.group.nudge();
                     patience = LONGEST_PATIENCE.min(patience * 2);
                 }
                 Next::Lost => {

@@ -13,17 +13,16 @@
 //! wakes the other one, so nobody waits for somebody who has left.
 #![forbid(unsafe_code)]
 
-mod sync;
 #[cfg(test)]
 mod tests;
 
+use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, MutexGuard, Receiver, Sender, bounded};
 use crate::{Job, LogEntry, Outcome, Part, Reply};
 use crossbeam_channel::{RecvTimeoutError, TrySendError};
 use slab::Slab;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::Duration;
-use sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, MutexGuard, Receiver, Sender, bounded};
 
 /// How many replies may be under way to a request thread that is busy with a slow client.
 pub const IN_FLIGHT: usize = 4;
@@ -395,6 +394,26 @@ impl Link {
         self.hold.slot.ended.store(true, Ordering::Relaxed);
         let _turn = lock(&self.hold.slot.turn);
         self.send(Message::Reply(last))
+    }
+
+    /// Sends the last message of an exchange, without waiting. It comes back where there is no room
+    /// now, or another thread of the application speaks.
+    pub fn conclude_at_once(&self, last: Reply) -> Option<Reply> {
+        self.hold.slot.ended.store(true, Ordering::Relaxed);
+        let _turn = match self.hold.slot.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => return Some(last),
+        };
+        if self.request_gone() {
+            return None;
+        }
+        let tagged = self.hold.tag(Message::Reply(last));
+        let refused = self.hold.slot.replies.sender.try_send(tagged).err()?;
+        match refused.into_inner().message {
+            Message::Reply(last) => Some(last),
+            other => unreachable!("a reply was sent and {other:?} came back"),
+        }
     }
 
     /// Asks for bytes of the body and waits for them.

@@ -1,23 +1,27 @@
-//! An application group: its queue, its interpreter, and the threads that serve both.
+//! An application group: its queue, the replicas that serve it, and their threads.
 
 use crate::exchange::ApplicationEnd;
-use crate::interp::ending::{self, End};
+use crate::interp::ending::End;
 use crate::interp::exception::Exception;
-use crate::interp::{Attached, Interpreter, ThreadState, startup};
+use crate::interp::{Attached, ThreadState};
 use crate::options::{Resolved, SwitchInterval};
+use crate::queue::{Member, Queue, Rejected, ReplicaId};
+use crate::replica::{Replica, Server};
 use crate::slow::{Question, Seat, Watchdog};
 use crate::spawn::spawn;
-use crate::wsgi::{self, Residents};
+use crate::wsgi::Residents;
 use crate::{Code, Gil, Outcome, Refusal, Settings};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a thread beyond the first may have nothing to do before it goes.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long threads and `atexit` callbacks of a replica have that is ended while the process goes on.
+const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// The name of an application group. The empty name, written `%{GLOBAL}`, is the main interpreter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -93,42 +97,59 @@ impl Shared {
 pub(crate) struct Group {
     name: GroupName,
     shared: Arc<Shared>,
-    /// Where jobs go; `None` once the group is closed. Threads serve what is left, then end.
-    queue: RwLock<Option<Sender<ApplicationEnd>>>,
-    jobs: Receiver<ApplicationEnd>,
-    /// The interpreter is there or under way; spares the lock below.
+    /// What holds for its interpreters.
+    options: Resolved,
+    /// What of the configuration cannot be, said when the group is used first.
+    notes: Vec<String>,
+    noted: Once,
+    queue: Arc<Queue<ApplicationEnd>>,
+    /// There are replicas, or they are under way; spares the lock below.
     warm: AtomicBool,
-    crew: Mutex<Crew>,
-    crew_changed: Condvar,
+    pool: Mutex<Pool>,
+    pool_changed: Condvar,
 }
 
-/// The group's interpreter and how many threads serve it.
+/// The replicas of a group.
 #[derive(Default)]
-struct Crew {
+struct Pool {
     phase: Phase,
-    replica: Option<Arc<Replica>>,
-    threads: usize,
-    /// Whether a thread looks, or waits to look, where others are.
-    looked_at: bool,
-    /// How long the interpreter has, once the group is closed.
+    /// Those that have not ended.
+    replicas: Vec<Slot>,
+    /// The worst end that one of them has come to.
+    worst: Option<End>,
+    /// How long they have, once the group is closed.
     limits: Option<Limits>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Phase {
-    /// There is no interpreter; the first job makes one.
+    /// There are no replicas; the first job makes them.
     #[default]
     Cold,
-    /// The owner thread makes it.
-    Starting,
-    /// Jobs are served.
-    Serving,
-    /// The group is closed and no request is under way: `atexit` callbacks and the like.
-    Ending,
+    /// There are, or they are under way.
+    Warm,
     /// CPython could not be started, and nothing will be served.
     Refusing(Refusal),
-    /// The owner thread has ended.
-    Ended(End),
+}
+
+/// A place in the pool.
+struct Slot {
+    id: ReplicaId,
+    life: Life,
+    /// While its threads may be added to, and looked at.
+    replica: Option<Arc<Replica>>,
+    /// Whether a thread looks, or waits to look, where others are.
+    looked_at: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// Its owner thread makes it.
+    Starting,
+    /// It serves, or its threads leave.
+    Serving,
+    /// No request of it is under way: `atexit` callbacks and the like.
+    Ending,
 }
 
 /// How long what runs in a process may take to come to its end.
@@ -140,32 +161,38 @@ pub struct Limits {
     pub everything: Instant,
 }
 
-/// An interpreter that serves a group.
-struct Replica {
-    interpreter: Arc<Interpreter>,
-    residents: Residents,
-}
+impl Pool {
+    fn slot(&mut self, id: ReplicaId) -> Option<&mut Slot> {
+        self.replicas.iter_mut().find(|slot| slot.id == id)
+    }
 
-impl Limits {
-    /// No time at all.
-    fn over() -> Self {
+    /// Until when those that have not ended are waited for.
+    fn limit(&self) -> Option<Instant> {
         let now = Instant::now();
-        Self { requests: now, everything: now }
+        let limits = self.limits.unwrap_or(Limits { requests: now, everything: now });
+        let limit = |slot: &Slot| match slot.life {
+            Life::Starting | Life::Serving => limits.requests,
+            Life::Ending => limits.everything,
+        };
+        self.replicas.iter().map(limit).max()
     }
 }
 
 impl Group {
-    /// A group whose interpreter is made when its first job comes.
+    /// A group whose replicas are made when its first job comes.
     pub(crate) fn new(name: GroupName, shared: &Arc<Shared>) -> Arc<Self> {
-        let (sender, jobs) = bounded(shared.settings.queue_limit);
+        let settings = &shared.settings;
+        let (options, notes) = options(&name, settings);
         Arc::new(Self {
             name,
+            options,
+            notes,
+            noted: Once::new(),
             shared: Arc::clone(shared),
-            queue: RwLock::new(Some(sender)),
-            jobs,
+            queue: Queue::new(settings.queue_limit, settings.interpreter_threads),
             warm: AtomicBool::new(false),
-            crew: Mutex::default(),
-            crew_changed: Condvar::new(),
+            pool: Mutex::default(),
+            pool_changed: Condvar::new(),
         })
     }
 
@@ -173,11 +200,11 @@ impl Group {
     pub(crate) fn start_main(shared: &Arc<Shared>) -> Arc<Self> {
         let group = Self::new(GroupName::default(), shared);
         group.start();
-        let mut crew = group.crew();
-        while crew.phase == Phase::Starting {
-            crew = group.wait(crew);
+        let mut pool = group.pool();
+        while pool.replicas.iter().any(|slot| slot.life == Life::Starting) {
+            pool = group.wait(pool);
         }
-        drop(crew);
+        drop(pool);
         group
     }
 
@@ -185,33 +212,27 @@ impl Group {
         &self.name
     }
 
-    /// Queues a job.
+    /// How many interpreters it has, once it is warm.
+    pub(crate) fn replicas(&self) -> usize {
+        self.options.replicas
+    }
+
+    /// Queues a job for whichever replica is free first.
     ///
     /// # Errors
     ///
     /// The group is closed, or its queue is full.
     pub(crate) fn submit(self: &Arc<Self>, job: ApplicationEnd) -> Result<(), Refusal> {
-        let refused = |code, detail: String| Err(Refusal::new(code, detail));
-        {
-            let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(sender) = &*queue else {
-                return refused(
-                    Code::Stopping,
-                    "the process stops and takes no more requests".into(),
+        self.note();
+        match self.queue.submit(job, Instant::now()) {
+            Ok(members) => members.into_iter().for_each(|member| self.grow(member)),
+            Err(Rejected::Closed(_)) => return Err(stopping()),
+            Err(Rejected::Full(_)) => {
+                let detail = format!(
+                    "{} requests wait for application group '{}' already",
+                    self.shared.settings.queue_limit, self.name
                 );
-            };
-            match sender.try_send(job) {
-                Ok(()) => {}
-                Err(TrySendError::Full(_)) => {
-                    return refused(
-                        Code::QueueFull,
-                        format!(
-                            "{} requests wait for application group '{}' already",
-                            self.shared.settings.queue_limit, self.name
-                        ),
-                    );
-                }
-                Err(TrySendError::Disconnected(_)) => unreachable!("the group keeps a receiver"),
+                return Err(Refusal::new(Code::QueueFull, detail));
             }
         }
         if !self.warm.load(Ordering::Acquire) {
@@ -220,39 +241,58 @@ impl Group {
         Ok(())
     }
 
-    /// Adds a thread, for jobs that wait while every thread is busy or blocked.
-    pub(crate) fn grow(self: &Arc<Self>) {
-        if self.jobs.is_empty() {
-            return;
+    /// Starts the replicas, if there are none, and gives each a job of its own, which `make` makes.
+    ///
+    /// # Errors
+    ///
+    /// Of `make`, or the group is closed.
+    pub(crate) fn submit_to_each<T>(
+        self: &Arc<Self>,
+        mut make: impl FnMut() -> Result<(T, ApplicationEnd), Refusal>,
+    ) -> Result<Vec<T>, Refusal> {
+        self.note();
+        self.start();
+        let ids: Vec<_> = self.pool().replicas.iter().map(|slot| slot.id).collect();
+        let mut others = Vec::new();
+        for id in ids {
+            let (other, job) = make()?;
+            // One that could not be made has said so itself, and drops the job.
+            let _ = self.queue.submit_to(id, job, Instant::now());
+            others.push(other);
         }
-        let mut crew = self.crew();
-        let Some(replica) = crew.replica.clone() else {
-            return;
-        };
-        if crew.phase != Phase::Serving || crew.threads >= self.shared.settings.interpreter_threads
-        {
-            return;
-        }
+        if others.is_empty() { Err(stopping()) } else { Ok(others) }
+    }
+
+    fn note(&self) {
+        self.noted.call_once(|| {
+            self.notes.iter().for_each(|note| tracing::warn!("{}: {note}", Code::OptionIgnored));
+        });
+    }
+
+    /// Has jobs that have waited for long taken by more threads, where that can be.
+    pub(crate) fn nudge(self: &Arc<Self>) {
+        self.queue.nudge(Instant::now()).into_iter().for_each(|member| self.grow(member));
+    }
+
+    /// Starts a further thread of a replica.
+    fn grow(self: &Arc<Self>, member: Member<ApplicationEnd>) {
+        let (id, number) = (member.replica(), member.number());
+        let replica = self.pool().slot(id).and_then(|slot| slot.replica.clone());
+        // One that has just been retired needs no more.
+        let Some(replica) = replica else { return };
         let group = Arc::clone(self);
-        let number = crew.threads;
-        match spawn(format!("mnf-{number}-{}", self.name), move || group.help(replica, number)) {
-            Ok(_) => crew.threads += 1,
-            Err(error) => {
-                tracing::warn!(group = %self.name, "no thread more than {number}: {error}")
-            }
+        let help = move || group.help(replica, member);
+        if let Err(error) = spawn(format!("mnf-{number}-{}", self.name), help) {
+            tracing::warn!(group = %self.name, "no thread more than {number}: {error}");
         }
     }
 
-    /// Has a thread of its own look where the group's threads are, as soon as it gets the GIL. One
+    /// Has a thread of its own look where a replica's threads are, as soon as it gets the GIL. One
     /// that still waits for it is told nothing: a second would wait as well.
-    pub(crate) fn look(self: &Arc<Self>, question: Question) {
-        let mut crew = self.crew();
-        let Some(replica) = crew.replica.clone() else {
-            return;
-        };
-        if crew.looked_at {
-            return;
-        }
+    pub(crate) fn look(self: &Arc<Self>, id: ReplicaId, question: Question) {
+        let mut pool = self.pool();
+        let Some(slot) = pool.slot(id).filter(|slot| !slot.looked_at) else { return };
+        let Some(replica) = slot.replica.clone() else { return };
         let group = Arc::clone(self);
         let looker = move || {
             // A panic is printed where it happens; the group has to learn that this is over.
@@ -264,48 +304,43 @@ impl Group {
                 }
             }));
             drop((replica, looked));
-            group.crew().looked_at = false;
-            group.crew_changed.notify_all();
+            if let Some(slot) = group.pool().slot(id) {
+                slot.looked_at = false;
+            }
+            group.tell_pool_changed();
         };
         match spawn(format!("mnf-look-{}", self.name), looker) {
-            Ok(_) => crew.looked_at = true,
+            Ok(_) => slot.looked_at = true,
             Err(error) => tracing::warn!(group = %self.name, "no thread to look at it: {error}"),
         }
     }
 
-    /// Takes no more jobs; those queued are still served. The interpreter is then brought to its
-    /// end. The limits given first hold.
+    /// Takes no more jobs; those queued are still served. The interpreters are then brought to
+    /// their end. The limits given first hold.
     pub(crate) fn close(&self, limits: Limits) {
-        // The owner thread reads the limits once the queue is gone.
-        self.crew().limits.get_or_insert(limits);
-        self.queue.write().unwrap_or_else(PoisonError::into_inner).take();
-        let mut crew = self.crew();
-        // Whoever has just queued the first job is about to start the owner thread.
-        if crew.phase == Phase::Cold && self.jobs.is_empty() {
-            crew.phase = Phase::Ended(End::Gone);
-        }
-        drop(crew);
-        self.crew_changed.notify_all();
+        // Owner threads read the limits once the queue is closed.
+        let mut pool = self.pool();
+        pool.limits.get_or_insert(limits);
+        self.queue.close();
+        // Whoever has just queued the first job starts no replica any more.
+        let orphans = if pool.replicas.is_empty() { self.queue.discard() } else { Vec::new() };
+        drop(pool);
+        self.pool_changed.notify_all();
+        drop(orphans);
     }
 
     /// Throws away the jobs that no thread has taken.
     pub(crate) fn discard(&self) {
-        while self.jobs.try_recv().is_ok() {}
+        drop(self.queue.discard());
     }
 
-    /// Waits for the owner thread of a closed group to end, and says what is left.
+    /// Waits for the replicas of a closed group to end, and says what is left.
     pub(crate) fn wait_for_end(&self) -> End {
-        let mut crew = self.crew();
+        let mut pool = self.pool();
         loop {
-            let limits = crew.limits.unwrap_or_else(Limits::over);
-            let limit = match crew.phase {
-                Phase::Ended(end) => return end,
-                Phase::Refusing(_) => return End::Gone,
-                Phase::Cold | Phase::Starting | Phase::Serving => limits.requests,
-                Phase::Ending => limits.everything,
-            };
-            match self.wait_until(crew, limit) {
-                Some(waited) => crew = waited,
+            let Some(limit) = pool.limit() else { return pool.worst.unwrap_or(End::Gone) };
+            match self.wait_until(pool, limit) {
+                Some(waited) => pool = waited,
                 None => return End::Late,
             }
         }
@@ -313,281 +348,241 @@ impl Group {
 
     /// Why CPython could not be started; for the main group, once it is made.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
-        match &self.crew().phase {
+        match &self.pool().phase {
             Phase::Refusing(refusal) => Some(refusal.clone()),
             _ => None,
         }
     }
 
-    /// Starts the owner thread, unless there is one.
+    /// Starts the owner threads, unless there are some.
     fn start(self: &Arc<Self>) {
-        let mut crew = self.crew();
-        if crew.phase != Phase::Cold {
+        let mut pool = self.pool();
+        if pool.phase != Phase::Cold || pool.limits.is_some() {
             return;
         }
-        crew.phase = Phase::Starting;
+        pool.phase = Phase::Warm;
         self.warm.store(true, Ordering::Release);
-        drop(crew);
-        let group = Arc::clone(self);
-        if let Err(error) = spawn(format!("mnf-0-{}", self.name), move || group.own()) {
-            self.not_made(format!("no thread could be started for it: {error}"));
+        let members: Vec<_> =
+            (0..self.options.replicas).map(|_| self.queue.enroll(Instant::now())).collect();
+        for member in &members {
+            let id = member.replica();
+            pool.replicas.push(Slot { id, life: Life::Starting, replica: None, looked_at: false });
+        }
+        drop(pool);
+        for member in members {
+            let (group, id) = (Arc::clone(self), member.replica());
+            if let Err(error) = spawn(format!("mnf-0-{}", self.name), move || group.own(member)) {
+                self.not_made(id, format!("no thread could be started for it: {error}"));
+            }
         }
     }
 
-    /// The owner thread: makes the interpreter, serves jobs, and ends what it made.
-    fn own(self: Arc<Self>) {
-        let made = catch_unwind(AssertUnwindSafe(|| self.make()))
-            .unwrap_or_else(|_| Err("a panic".into()));
+    /// The owner thread of a replica: makes the interpreter, serves jobs, and ends what it made.
+    fn own(self: Arc<Self>, member: Member<ApplicationEnd>) {
+        let id = member.replica();
+        let make = || Replica::make(id, &self.name, &self.shared.settings, &self.options);
+        let made = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| Err("a panic".into()));
         let (replica, mut state) = match made {
-            Ok(made) => made,
-            Err(reason) => return self.not_made(reason),
+            Ok((replica, state)) => (Arc::new(replica), state),
+            Err(reason) => return self.not_made(id, reason),
         };
-        {
-            let mut crew = self.crew();
-            crew.phase = Phase::Serving;
-            crew.replica = Some(Arc::clone(&replica));
-            crew.threads = 1;
+        if let Some(slot) = self.pool().slot(id) {
+            slot.life = Life::Serving;
+            slot.replica = Some(Arc::clone(&replica));
         }
-        self.crew_changed.notify_all();
-        self.serve(&replica, &mut state, 0, None);
-        let end = self.retire(replica, state);
-        self.crew().phase = Phase::Ended(end);
-        self.crew_changed.notify_all();
+        self.tell_pool_changed();
+        member.admit();
+        self.serve(&replica, &mut state, member, None);
+        let end = self.end(replica, state);
+        let mut pool = self.pool();
+        pool.replicas.retain(|slot| slot.id != id);
+        pool.worst = pool.worst.max(Some(end));
+        drop(pool);
+        self.pool_changed.notify_all();
     }
 
     /// A further thread: serves jobs until it has had none for a while.
-    fn help(self: &Arc<Self>, replica: Arc<Replica>, number: usize) {
+    fn help(self: &Arc<Self>, replica: Arc<Replica>, member: Member<ApplicationEnd>) {
         match replica.interpreter.thread_state() {
-            Some(mut state) => self.serve(&replica, &mut state, number, Some(IDLE_LIMIT)),
+            Some(mut state) => self.serve(&replica, &mut state, member, Some(IDLE_LIMIT)),
             None => tracing::warn!(group = %self.name, "no memory for one more thread state"),
         }
-        // Before this thread is counted out: the owner then expects to be the only one.
+        // The owner expects to be the only one once it is told.
         drop(replica);
-        self.crew().threads -= 1;
-        self.crew_changed.notify_all();
+        self.tell_pool_changed();
     }
 
-    fn make(&self) -> Result<(Arc<Replica>, ThreadState), String> {
-        let settings = &self.shared.settings;
-        let options = self.options();
-        let (mut state, gil) = if self.name.is_main() {
-            (startup::start_python(settings)?, Gil::Own)
-        } else {
-            (startup::make_subinterpreter(options.gil)?, options.gil)
-        };
-        let interpreter = Arc::new(Interpreter::of(&state, gil));
-        let made = state.attach(|py| Residents::new(py, &self.name, settings, &options));
-        let residents = match made {
-            Ok(residents) => residents,
-            Err(reason) => {
-                // Not ended: a half-made interpreter is no place to run anything.
-                state.abandon();
-                return Err(reason);
-            }
-        };
-        tracing::info!(
-            "application group '{}': {} {}, {}",
-            self.name,
-            if self.name.is_main() { "main interpreter" } else { "sub-interpreter" },
-            interpreter.id(),
-            match interpreter.gil() {
-                Gil::Own => "own GIL",
-                Gil::Shared => "shared GIL",
-            }
-        );
-        Ok((Arc::new(Replica { interpreter, residents }), state))
-    }
-
-    /// What holds for the group's interpreter.
-    fn options(&self) -> Resolved {
-        let (table, httpd) = (&self.shared.settings.options, GroupName::default());
-        let mut options = table.resolve(&httpd, &self.name);
-        let shares =
-            if self.name.is_main() { table.any_shares(&httpd) } else { options.gil == Gil::Shared };
-        // CPython keeps the interval with the GIL.
-        if shares && let Some(SwitchInterval { seconds, for_group: true }) = options.switch_interval
-        {
-            tracing::warn!(
-                "{}: WSGISwitchInterval {seconds} of a block for application group '{}' is ignored: \
-                 its interpreter shares its GIL with others, and the interval is the GIL's; say it \
-                 for all, or WSGIPerInterpreterGIL On",
-                Code::OptionIgnored,
-                self.name
-            );
-            options.switch_interval = None;
-        }
-        options
-    }
-
-    /// The interpreter could not be made: those who wait are told, and the next job tries again.
-    /// Without a main interpreter there is nothing to try again.
-    fn not_made(&self, reason: String) {
-        let refusal = if self.name.is_main() {
-            let home = match &self.shared.settings.python_home {
-                Some(home) => format!("WSGIPythonHome '{}'", home.display()),
-                None => "no WSGIPythonHome".to_owned(),
-            };
-            Refusal::new(
-                Code::PythonNotStarted,
-                format!(
-                    "Python {} could not be started with {home}: {reason}; WSGIPythonHome must \
-                     name the prefix of a Python {0}, or a virtual environment made by one, that \
-                     the User of httpd's children may read",
-                    cpython_sys::VERSION_TEXT
-                ),
-            )
-        } else {
-            Refusal::new(
-                Code::InterpreterNotMade,
-                format!(
-                    "the interpreter of application group '{}' could not be made: {reason}",
-                    self.name
-                ),
-            )
-        };
-        tracing::error!(critical = self.name.is_main(), "{refusal}");
-        let mut crew = self.crew();
-        crew.phase = match (self.name.is_main(), crew.limits) {
-            (true, _) => Phase::Refusing(refusal.clone()),
-            (false, Some(_)) => Phase::Ended(End::Gone),
-            (false, None) => Phase::Cold,
-        };
-        self.warm.store(false, Ordering::Release);
-        drop(crew);
-        self.crew_changed.notify_all();
-        while let Ok(job) = self.jobs.try_recv() {
-            job.link().end(Outcome::Failed(refusal.code));
-        }
-    }
-
-    /// Serves jobs until the group is closed and none are left, or until `idle_limit` has passed
-    /// without one. `number` is the thread's among those of the group.
     fn serve(
         self: &Arc<Self>,
         replica: &Replica,
         state: &mut ThreadState,
-        number: usize,
+        member: Member<ApplicationEnd>,
         idle_limit: Option<Duration>,
     ) {
         let watchdog = self.shared.watchdog();
-        let seat = watchdog.map(|dog| dog.seat(Arc::downgrade(self), number, state.handle()));
-        loop {
-            let job = match idle_limit {
-                None => self.jobs.recv().map_err(RecvTimeoutError::from),
-                Some(limit) => self.jobs.recv_timeout(limit),
-            };
-            let Ok(job) = job else { break };
-            if job.link().request_gone() {
-                continue;
-            }
-            job.link().start();
-            if let Some(seat) = &seat {
-                seat.begin(&job);
-            }
-            let served = catch_unwind(AssertUnwindSafe(|| {
-                state.attach(|py| wsgi::serve(py, &replica.residents, &job))
-            }));
-            if let Some(seat) = &seat {
-                seat.end();
-            }
-            match served {
-                // Detached: whoever needs the GIL has it while this wakes the request thread. A
-                // request end that has let go does not want to know.
-                Ok(last) => {
-                    if let Some(last) = last {
-                        let _ = job.link().conclude(last);
-                    }
-                    if replica.residents.is_untidy() {
-                        state.attach(|py| replica.residents.tidy(py));
-                    }
-                }
-                Err(_) => tracing::error!(
-                    "{}: a panic while a request was served in application group '{}'; the panic's \
-                     own line says where. Please report it.",
-                    Code::Panic,
-                    self.name
-                ),
-            }
-        }
+        let seat = watchdog
+            .map(|dog| dog.seat(Arc::downgrade(self), replica.id, member.number(), state.handle()));
+        let server = Server {
+            group: &self.name,
+            replica,
+            seat: seat.clone(),
+            grow: &|member| self.grow(member),
+        };
+        server.serve(state, member, idle_limit);
         if let (Some(watchdog), Some(seat)) = (watchdog, &seat) {
             watchdog.leave(seat);
         }
     }
 
-    /// Ends the interpreter on its owner thread, in the time there is.
-    fn retire(&self, replica: Arc<Replica>, mut state: ThreadState) -> End {
-        let limits = self.wait_for_helpers();
-        let interpreter = Arc::clone(&replica.interpreter);
+    /// Ends a replica on its owner thread, in the time there is.
+    fn end(&self, replica: Arc<Replica>, mut state: ThreadState) -> End {
+        let id = replica.id;
+        let deadline = self.wait_for_helpers(id);
         // A request that keeps the GIL stops this here: then the limit of requests holds.
-        let functions = state.attach(|py| replica.residents.exit_functions(py));
-        self.crew().phase = Phase::Ending;
-        self.crew_changed.notify_all();
+        state.attach(|_| ());
+        if let Some(slot) = self.pool().slot(id) {
+            slot.life = Life::Ending;
+        }
+        self.tell_pool_changed();
         state.attach(|py| replica.residents.tell_stopping(py));
-        if !self.shared.settings.destroy_interpreters {
-            let threads = state.attach(|py| interpreter.thread_states(py));
-            state.abandon();
-            return if threads == 1 { End::Parked } else { End::Daemons };
-        }
-        let name = self.name.to_string();
-        let left = ending::wind_up(&name, &interpreter, &mut state, functions, limits.everything);
-        let Ok(replica) = Arc::try_unwrap(replica) else {
-            tracing::debug!(group = %self.name, "its threads did not end in time");
-            state.abandon();
-            return End::Late;
-        };
-        state.attach(|py| replica.residents.release(py));
-        if left != End::Gone {
-            state.abandon();
-            return left;
-        }
-        let gone = if !self.name.is_main() {
-            ending::end(state)
-        } else if self.shared.others_gone(limits.everything) {
-            // SAFETY: this thread started CPython, no sub-interpreter is left, and no other thread
-            // has a state in the main one.
-            unsafe { state.finalize() }
-        } else {
-            state.abandon();
-            false
-        };
-        if gone { End::Gone } else { End::Parked }
+        let destroy = self.shared.settings.destroy_interpreters;
+        replica.end(state, &self.name, destroy, deadline, || self.shared.others_gone(deadline))
     }
 
-    /// Waits for the other threads of the interpreter, while requests may be under way; not for all
-    /// of that time, so that `atexit` callbacks are called even if one never comes back.
-    fn wait_for_helpers(&self) -> Limits {
-        let mut crew = self.crew();
-        crew.replica = None;
-        let limits = crew.limits.unwrap_or_else(Limits::over);
-        let left = limits.requests.saturating_duration_since(Instant::now());
-        let enough = limits.requests - left / 4;
-        while crew.threads > 1 || crew.looked_at {
-            match self.wait_until(crew, enough) {
-                Some(waited) => crew = waited,
-                None => break,
-            }
+    /// Waits for the other threads of a replica, while requests may be under way; once the group is
+    /// closed not for all of that time, so that `atexit` callbacks are called even if one never
+    /// comes back. Returns when everything has to have ended.
+    fn wait_for_helpers(&self, id: ReplicaId) -> Instant {
+        let mut pool = self.pool();
+        if let Some(slot) = pool.slot(id) {
+            slot.replica = None;
         }
-        limits
+        let mut enough = None;
+        loop {
+            let looked_at = pool.slot(id).is_some_and(|slot| slot.looked_at);
+            let limits = pool.limits;
+            if self.queue.members(id) == 0 && !looked_at {
+                return limits.map_or_else(|| Instant::now() + END_LIMIT, |it| it.everything);
+            }
+            pool = match limits {
+                None => self.wait(pool),
+                Some(limits) => {
+                    let left = limits.requests.saturating_duration_since(Instant::now());
+                    let enough = *enough.get_or_insert(limits.requests - left / 4);
+                    match self.wait_until(pool, enough) {
+                        Some(waited) => waited,
+                        None => return limits.everything,
+                    }
+                }
+            };
+        }
+    }
+
+    /// The interpreter could not be made: those who wait are told, and the next job tries again.
+    /// Without a main interpreter there is nothing to try again.
+    fn not_made(&self, id: ReplicaId, reason: String) {
+        let refusal = self.not_made_refusal(reason);
+        tracing::error!(critical = self.name.is_main(), "{refusal}");
+        let mut orphans = Vec::from(self.queue.retire(id));
+        let mut pool = self.pool();
+        pool.replicas.retain(|slot| slot.id != id);
+        if pool.replicas.is_empty() {
+            pool.phase = match self.name.is_main() {
+                true => Phase::Refusing(refusal.clone()),
+                false => Phase::Cold,
+            };
+            self.warm.store(false, Ordering::Release);
+            orphans.extend(self.queue.discard());
+        }
+        drop(pool);
+        self.pool_changed.notify_all();
+        for job in orphans {
+            job.link().end(Outcome::Failed(refusal.code));
+        }
+    }
+
+    fn not_made_refusal(&self, reason: String) -> Refusal {
+        if !self.name.is_main() {
+            return Refusal::new(
+                Code::InterpreterNotMade,
+                format!(
+                    "the interpreter of application group '{}' could not be made: {reason}",
+                    self.name
+                ),
+            );
+        }
+        let home = match &self.shared.settings.python_home {
+            Some(home) => format!("WSGIPythonHome '{}'", home.display()),
+            None => "no WSGIPythonHome".to_owned(),
+        };
+        Refusal::new(
+            Code::PythonNotStarted,
+            format!(
+                "Python {} could not be started with {home}: {reason}; WSGIPythonHome must \
+                 name the prefix of a Python {0}, or a virtual environment made by one, that \
+                 the User of httpd's children may read",
+                cpython_sys::VERSION_TEXT
+            ),
+        )
+    }
+
+    /// Wakes those who wait for the pool. Under its lock, since what has changed may be the queue.
+    fn tell_pool_changed(&self) {
+        let _pool = self.pool();
+        self.pool_changed.notify_all();
     }
 
     /// Waits for a change, or returns `None` when the time is over.
     fn wait_until<'a>(
         &self,
-        crew: MutexGuard<'a, Crew>,
+        pool: MutexGuard<'a, Pool>,
         limit: Instant,
-    ) -> Option<MutexGuard<'a, Crew>> {
+    ) -> Option<MutexGuard<'a, Pool>> {
         let left = limit.checked_duration_since(Instant::now())?;
-        let waited = self.crew_changed.wait_timeout(crew, left);
+        let waited = self.pool_changed.wait_timeout(pool, left);
         Some(waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
-    fn crew(&self) -> MutexGuard<'_, Crew> {
-        self.crew.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, crew: MutexGuard<'a, Crew>) -> MutexGuard<'a, Crew> {
-        self.crew_changed.wait(crew).unwrap_or_else(PoisonError::into_inner)
+    fn wait<'a>(&self, pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
+        self.pool_changed.wait(pool).unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn stopping() -> Refusal {
+    Refusal::new(Code::Stopping, "the process stops and takes no more requests")
+}
+
+/// What holds for the interpreters of a group, and what of the configuration cannot be.
+fn options(name: &GroupName, settings: &Settings) -> (Resolved, Vec<String>) {
+    let (table, httpd) = (&settings.options, GroupName::default());
+    let mut notes = Vec::new();
+    let mut options = table.resolve(&httpd, name);
+    let shares = if name.is_main() { table.any_shares(&httpd) } else { options.gil == Gil::Shared };
+    // CPython keeps the interval with the GIL.
+    if shares && let Some(SwitchInterval { seconds, for_group: true }) = options.switch_interval {
+        notes.push(format!(
+            "WSGISwitchInterval {seconds} of a block for application group '{name}' is ignored: \
+             its interpreter shares its GIL with others, and the interval is the GIL's; say it \
+             for all, or WSGIPerInterpreterGIL On",
+        ));
+        options.switch_interval = None;
+    }
+    if options.replicas > 1 && (name.is_main() || options.gil == Gil::Shared) {
+        let why = match name.is_main() {
+            true => "it is the main interpreter, of which a process has one",
+            false => "its interpreters would share one GIL, and so run one at a time",
+        };
+        notes.push(format!(
+            "application group '{name}' has one replica and not {} (WSGIReplicas): {why}",
+            options.replicas
+        ));
+        options.replicas = 1;
+    }
+    (options, notes)
 }
 
 /// Where a thread is, seen from a thread that is attached to the same interpreter.

@@ -37,11 +37,14 @@ pub mod header;
 mod interp;
 mod job;
 mod options;
+mod queue;
+mod replica;
 mod reply;
 mod runtime;
 mod settings;
 mod slow;
 mod spawn;
+mod sync;
 mod wsgi;
 
 pub use conversation::{Conversation, Event};

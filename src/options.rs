@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use crate::GroupName;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// What is said about interpreters. `None` leaves an option to what is less specific.
@@ -14,6 +15,8 @@ use std::path::PathBuf;
 pub struct InterpreterOptions {
     /// What GIL the interpreter gets.
     pub gil: Option<Gil>,
+    /// How many interpreters an application group has in each process.
+    pub replicas: Option<NonZeroUsize>,
     /// After how many seconds a thread that wants the GIL asks for it, `sys.setswitchinterval()`.
     pub switch_interval: Option<f64>,
     /// Directories that come first on `sys.path`, with what their `.pth` files name.
@@ -66,6 +69,7 @@ pub struct OptionsTable {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Resolved {
     pub(crate) gil: Gil,
+    pub(crate) replicas: usize,
     pub(crate) switch_interval: Option<SwitchInterval>,
     /// Lists of directories, each of which is put before what is there; the least specific first.
     pub(crate) python_path: Vec<Vec<PathBuf>>,
@@ -109,6 +113,7 @@ impl OptionsTable {
         let base = &self.base;
         let mut resolved = Resolved {
             gil: base.gil.unwrap_or_default(),
+            replicas: base.replicas.map_or(1, NonZeroUsize::get),
             switch_interval: base.switch_interval.map(for_all),
             python_path: Vec::new(),
             restrict_stdin: base.restrict_stdin.unwrap_or(false),
@@ -128,6 +133,7 @@ impl OptionsTable {
             let interval =
                 options.switch_interval.map(|seconds| SwitchInterval { seconds, for_group });
             replace(&mut resolved.gil, options.gil);
+            replace(&mut resolved.replicas, options.replicas.map(NonZeroUsize::get));
             replace(&mut resolved.switch_interval, interval.map(Some));
             replace(&mut resolved.restrict_stdin, options.restrict_stdin);
             replace(&mut resolved.restrict_stdout, options.restrict_stdout);
@@ -167,15 +173,16 @@ mod tests {
         let interval = proptest::option::of((1_u8..9).prop_map(f64::from));
         let path = proptest::collection::vec((0_u8..5).prop_map(|n| n.to_string().into()), 0..3);
         let flag = || proptest::option::of(any::<bool>());
-        (gil, interval, path, flag(), flag(), flag()).prop_map(|(gil, interval, path, a, b, c)| {
-            InterpreterOptions {
-                gil,
-                switch_interval: interval,
-                python_path: path,
-                restrict_stdin: a,
-                restrict_stdout: b,
-                restrict_signal: c,
-            }
+        let replicas = proptest::option::of((1_usize..9).prop_map(|n| n.try_into().unwrap()));
+        let options = (gil, replicas, interval, path, flag(), flag(), flag());
+        options.prop_map(|(gil, replicas, interval, path, a, b, c)| InterpreterOptions {
+            gil,
+            replicas,
+            switch_interval: interval,
+            python_path: path,
+            restrict_stdin: a,
+            restrict_stdout: b,
+            restrict_signal: c,
         })
     }
 
@@ -224,6 +231,8 @@ mod tests {
             let groups = (&process, &application);
             let flag = |option: fn(&InterpreterOptions) -> Option<bool>| decide(&table, groups, option);
             prop_assert_eq!(resolved.gil, decide(&table, groups, |o| o.gil).unwrap_or_default());
+            let replicas = decide(&table, groups, |o| o.replicas).map_or(1, NonZeroUsize::get);
+            prop_assert_eq!(resolved.replicas, replicas);
             prop_assert_eq!(
                 resolved.switch_interval.map(|interval| interval.seconds),
                 decide(&table, groups, |o| o.switch_interval)

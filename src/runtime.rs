@@ -1,6 +1,6 @@
 //! The Python runtime of a process: its application groups, from the first to the last request.
 
-use crate::exchange::Exchanges;
+use crate::exchange::{ApplicationEnd, Exchanges, RequestEnd};
 use crate::group::{Group, Limits, Shared};
 use crate::interp::ending::End;
 use crate::{Code, Conversation, GroupName, Job, Refusal, Settings};
@@ -47,7 +47,7 @@ impl Runtime {
     /// Starts CPython on a thread of its own and waits until it has started. Where it cannot be
     /// started, that is logged, and every request is refused with [`Code::PythonNotStarted`].
     pub fn start(settings: Settings) -> Self {
-        let threads = settings.interpreter_threads.max(1);
+        let threads = settings.request_threads.max(settings.interpreter_threads);
         let shared = Arc::new(Shared::new(settings));
         let main = Group::start_main(&shared);
         let refusal = main.refusal().map(|refusal| {
@@ -81,14 +81,35 @@ impl Runtime {
             return Err(refusal.clone());
         }
         let group = self.group(group)?;
-        let Some((request, application)) = self.exchanges.open(fill) else {
-            return Err(Refusal::new(
-                Code::QueueFull,
-                format!("{} requests are in this process already", self.exchanges.live()),
-            ));
-        };
+        let (request, application) = self.open(fill)?;
         group.submit(application)?;
         Ok(Conversation::new(request, group, nested))
+    }
+
+    /// Hands a job to every replica of an application group, for what each of them has to do once,
+    /// such as loading a script; `fill` writes each.
+    ///
+    /// # Errors
+    ///
+    /// The group cannot serve, or has no room.
+    pub fn dispatch_to_each(
+        &self,
+        group: &GroupName,
+        fill: impl Fn(&mut Job),
+    ) -> Result<Vec<Conversation>, Refusal> {
+        if let Some(refusal) = &self.refusal {
+            return Err(refusal.clone());
+        }
+        let group = self.group(group)?;
+        let ends = group.submit_to_each(|| self.open(&fill))?;
+        Ok(ends.into_iter().map(|end| Conversation::new(end, Arc::clone(&group), None)).collect())
+    }
+
+    fn open(&self, fill: impl FnOnce(&mut Job)) -> Result<(RequestEnd, ApplicationEnd), Refusal> {
+        self.exchanges.open(fill).ok_or_else(|| {
+            let detail = format!("{} requests are in this process already", self.exchanges.live());
+            Refusal::new(Code::QueueFull, detail)
+        })
     }
 
     /// Fails every request that waits and takes no more, for a process that stops at once. Safe to
@@ -140,19 +161,23 @@ impl Runtime {
                 "the process stops and takes no more requests",
             ));
         }
+        let group = Group::new(name.clone(), &self.shared);
         // The main interpreter is one of those that the limit counts.
         let limit = self.shared.settings().interpreter_limit;
-        if groups.by_name.len() + 1 >= limit {
+        let others = groups.by_name.values().map(|group| group.replicas()).sum::<usize>() + 1;
+        let wanted = group.replicas();
+        if others + wanted > limit {
+            let too_many = others + wanted - limit;
             return Err(Refusal::new(
                 Code::InterpreterLimit,
                 format!(
-                    "application group '{name}' would need one interpreter more than \
+                    "application group '{name}' would need {too_many} interpreter{} more than \
                      WSGIInterpreterLimit ({limit}) allows; raise it, or give the scripts a fixed \
-                     application group"
+                     application group",
+                    if too_many == 1 { "" } else { "s" }
                 ),
             ));
         }
-        let group = Group::new(name.clone(), &self.shared);
         groups.by_name.insert(name.clone(), Arc::clone(&group));
         Ok(group)
     }

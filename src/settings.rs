@@ -20,7 +20,9 @@ pub struct Settings {
     pub destroy_interpreters: bool,
     /// How long a request may run before a line says so.
     pub slow_requests: Option<Duration>,
-    /// How many threads an interpreter may have: as many as requests can wait at once.
+    /// How many threads of the server hand requests over.
+    pub request_threads: usize,
+    /// How many threads an interpreter may have.
     pub interpreter_threads: usize,
     /// How many interpreters the process may have, the main one included.
     pub interpreter_limit: usize,
@@ -86,6 +88,7 @@ impl Default for Settings {
             options: OptionsTable::default(),
             destroy_interpreters: true,
             slow_requests: None,
+            request_threads: 1,
             interpreter_threads: 1,
             interpreter_limit: 64,
             queue_limit: 64,

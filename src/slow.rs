@@ -14,7 +14,8 @@
 
 use crate::exchange::{ApplicationEnd, Link};
 use crate::group::Group;
-use crate::interp::ThreadHandle;
+use crate::interp::{Attached, ThreadHandle};
+use crate::queue::ReplicaId;
 use crate::spawn::spawn;
 use crate::{Code, Job, Level, LogEntry, Script};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -42,7 +43,8 @@ pub(crate) struct Watchdog {
 #[derive(Debug)]
 pub(crate) struct Seat {
     group: Weak<Group>,
-    /// The thread's number in its group.
+    replica: ReplicaId,
+    /// The thread's number in its replica.
     thread: usize,
     state: ThreadHandle,
     /// Odd while a request is served, and another number for each.
@@ -113,9 +115,15 @@ impl Watchdog {
     }
 
     /// A seat for a thread of a group.
-    pub(crate) fn seat(&self, group: Weak<Group>, thread: usize, state: ThreadHandle) -> Arc<Seat> {
+    pub(crate) fn seat(
+        &self,
+        group: Weak<Group>,
+        replica: ReplicaId,
+        thread: usize,
+        state: ThreadHandle,
+    ) -> Arc<Seat> {
         let (turn, served) = (AtomicU64::new(0), Mutex::default());
-        let seat = Arc::new(Seat { group, thread, state, turn, served });
+        let seat = Arc::new(Seat { group, replica, thread, state, turn, served });
         lock(&self.seats).push(Arc::clone(&seat));
         seat
     }
@@ -153,15 +161,16 @@ impl Seat {
         self.turn.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The application has answered; its last part is still to be sent.
-    pub(crate) fn end(&self) {
+    /// The application has answered; its last part is still to be sent. Where the request was
+    /// reported, its log gets a line, for which it may have to wait.
+    pub(crate) fn end(&self, py: Attached<'_>) {
         self.turn.fetch_add(1, Ordering::SeqCst);
         let served = lock(&self.served).take();
         if let Some(Served { link, script, path, seen: Some(seen), slow: true }) = served {
             let what = describe(&path, script.as_deref());
             let seconds = seen.elapsed().as_secs_f64();
             let text = format!("{}: {what} has ended, after {seconds:.1} s", Code::SlowRequest);
-            link.log_waiting(LogEntry::new(Level::Warning, text));
+            py.detached(|| link.log_waiting(LogEntry::new(Level::Warning, text)));
         }
     }
 
@@ -211,17 +220,17 @@ impl Question {
 fn report(found: Vec<Found>, stopped: &Receiver<()>) {
     let (answers, answered) = bounded(found.len());
     let given_up = Arc::new(AtomicBool::new(false));
-    let mut groups: HashMap<usize, (Arc<Group>, Seats)> = HashMap::new();
+    let mut replicas: HashMap<(usize, ReplicaId), (Arc<Group>, Seats)> = HashMap::new();
     for Found { seat, turn, .. } in &found {
         if let Some(group) = seat.group.upgrade() {
-            let (_, seats) =
-                groups.entry(Arc::as_ptr(&group).addr()).or_insert((group, Vec::new()));
+            let key = (Arc::as_ptr(&group).addr(), seat.replica);
+            let (_, seats) = replicas.entry(key).or_insert((group, Vec::new()));
             seats.push((Arc::clone(seat), *turn));
         }
     }
-    for (group, seats) in groups.into_values() {
+    for ((_, replica), (group, seats)) in replicas {
         let given_up = Arc::clone(&given_up);
-        group.look(Question { seats, answers: answers.clone(), given_up });
+        group.look(replica, Question { seats, answers: answers.clone(), given_up });
     }
     drop(answers);
     let deadline = Instant::now() + GIL_LIMIT;

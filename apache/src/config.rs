@@ -14,6 +14,7 @@ use manifold::{
 };
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int, c_void};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -298,6 +299,8 @@ pub(crate) struct PythonConfig {
 pub(crate) struct SpokenOptions {
     /// WSGIPerInterpreterGIL.
     pub(crate) own_gil: Option<OwnGil>,
+    /// WSGIReplicas.
+    pub(crate) replicas: Option<NonZeroUsize>,
     /// WSGIFreeThreading.
     pub(crate) free_threading: Option<bool>,
     /// WSGISwitchInterval.
@@ -351,6 +354,7 @@ impl SpokenOptions {
                 OwnGil::Off => Gil::Shared,
                 OwnGil::Auto | OwnGil::On => Gil::default(),
             }),
+            replicas: self.replicas,
             switch_interval: self.switch_interval,
             python_path: self.python_path.clone(),
             restrict_stdin: self.restrict_stdin,

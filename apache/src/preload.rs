@@ -13,8 +13,8 @@ use std::time::Duration;
 /// How often a child that waits for a script looks whether it has been told to stop.
 const LOOK_UP: Duration = Duration::from_millis(100);
 
-/// Loads the scripts that the main server and its virtual hosts name, all groups at once, and waits
-/// until each is loaded or has failed. A failure is logged; the first request then tries again.
+/// Loads the scripts that the main server and its virtual hosts name, into all replicas of all groups
+/// at once, and waits until each is loaded or has failed. A failure is logged; the first request then tries again.
 pub(crate) fn load_all(runtime: &Runtime, main: *mut server_rec) {
     let mut seen = HashSet::new();
     let mut loading = Vec::new();
@@ -28,7 +28,7 @@ pub(crate) fn load_all(runtime: &Runtime, main: *mut server_rec) {
             if !seen.insert((group.clone(), preload.script.path_bytes())) {
                 continue;
             }
-            let started = runtime.dispatch(&group, None, |job| {
+            let started = runtime.dispatch_to_each(&group, |job| {
                 job.task = Task::Load;
                 job.script = Some(match config.case_sensitivity {
                     Some(false) => Arc::new(preload.script.case_insensitive()),
@@ -41,7 +41,7 @@ pub(crate) fn load_all(runtime: &Runtime, main: *mut server_rec) {
     }
     for (server, started) in loading {
         match started {
-            Ok(conversation) => wait(server, &conversation),
+            Ok(conversations) => conversations.iter().for_each(|it| wait(server, it)),
             Err(refusal) => {
                 log::of_server(server, LogEntry::new(Level::Error, refusal.to_string()))
             }

@@ -5,8 +5,6 @@
 #[cfg(not(loom))]
 mod laws;
 #[cfg(loom)]
-pub(super) mod model;
-#[cfg(loom)]
 mod orders;
 #[cfg(not(loom))]
 mod stress;

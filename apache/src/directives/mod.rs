@@ -74,6 +74,7 @@ fn apply(name: &str) -> Option<Apply> {
         "WSGIDestroyInterpreter" => runtime::destroy_interpreter,
         "WSGIPythonPath"
         | "WSGIPerInterpreterGIL"
+        | "WSGIReplicas"
         | "WSGIFreeThreading"
         | "WSGISwitchInterval"
         | "WSGIRestrictStdin"

@@ -9,13 +9,18 @@ use crate::config::{GroupRule, OwnGil, ScopedOptions, SpokenOptions};
 use httpd_sys::ap_directive_t;
 use manifold::GroupName;
 use std::ffi::CStr;
+use std::num::NonZeroUsize;
+
+/// More than any machine has processors.
+const MOST_REPLICAS: usize = 1024;
 
 /// What sets an option, of what stands behind its directive.
 type Set = fn(&mut SpokenOptions, &str, Words<'_>) -> Result<(), String>;
 
 /// The directives that may stand in a block.
-const INSIDE: [(&str, Set); 7] = [
+const INSIDE: [(&str, Set); 8] = [
     ("WSGIPerInterpreterGIL", own_gil),
+    ("WSGIReplicas", replicas),
     ("WSGIFreeThreading", free_threading),
     ("WSGISwitchInterval", switch_interval),
     ("WSGIPythonPath", python_path),
@@ -141,6 +146,23 @@ fn own_gil(options: &mut SpokenOptions, name: &str, words: Words<'_>) -> Result<
         _ => return Err(refusal(name, &word, "On, Off or Auto")),
     });
     Ok(())
+}
+
+/// `WSGIReplicas number|Auto`: how many interpreters serve an application group.
+fn replicas(options: &mut SpokenOptions, name: &str, words: Words<'_>) -> Result<(), String> {
+    let word = words.only(name, "number")?;
+    let number = match word.eq_ignore_ascii_case(b"auto") {
+        true => Some(processors()),
+        false => parse::<NonZeroUsize>(&word).filter(|number| number.get() <= MOST_REPLICAS),
+    };
+    let accepted = format!("Auto or a number from 1 to {MOST_REPLICAS}");
+    options.replicas = Some(number.ok_or_else(|| refusal(name, &word, &accepted))?);
+    Ok(())
+}
+
+/// How many threads can run at once, by the affinity and the control groups of this process.
+fn processors() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 /// `WSGIFreeThreading On|Off`: read, and without effect on a build that has a GIL.

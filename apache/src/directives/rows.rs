@@ -248,6 +248,12 @@ pub(super) const ROWS: &[Row] = &[
         place: Place::MainServer,
     },
     Row {
+        name: c"WSGIReplicas",
+        arguments: c"number|Auto",
+        default: "`1`",
+        place: Place::MainServer,
+    },
+    Row {
         name: c"WSGIInterpreterThreads",
         arguments: c"number",
         default: "the number of request threads of an httpd child",

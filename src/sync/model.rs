@@ -1,8 +1,8 @@
-//! What exchanges are built on when `scripts/loom` tries every order of steps: loom's own locks
-//! and atomics, and what loom does not have. Only tests in `orders` may use it, inside
+//! What exchanges and queues are built on when `scripts/loom` tries every order of steps: loom's own
+//! locks and atomics, and what loom does not have. Only tests in `orders` may use it, inside
 //! `loom::model`.
 //!
-//! The code of `exchange.rs` is the real one. What stands in for something else:
+//! The code of `exchange.rs` and `queue.rs` is the real one. What stands in for something else:
 //!
 //! - Channels are queues behind a lock. All of them have room for one message, so that they are
 //!   full after one step and not after four.
@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-pub(in crate::exchange) use loom::sync::atomic::{AtomicBool, AtomicU64};
-pub(in crate::exchange) use loom::sync::{Mutex, MutexGuard};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64};
+pub(crate) use loom::sync::{Mutex, MutexGuard};
 
 /// How many messages a channel has room for.
 const ROOM: usize = 1;
@@ -32,12 +32,18 @@ struct Queue<T> {
 }
 
 #[derive(Debug)]
-pub(in crate::exchange) struct Sender<T>(Arc<Queue<T>>);
+pub(crate) struct Sender<T>(Arc<Queue<T>>);
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 #[derive(Debug)]
-pub(in crate::exchange) struct Receiver<T>(Arc<Queue<T>>);
+pub(crate) struct Receiver<T>(Arc<Queue<T>>);
 
-pub(in crate::exchange) fn bounded<T>(_capacity: usize) -> (Sender<T>, Receiver<T>) {
+pub(crate) fn bounded<T>(_capacity: usize) -> (Sender<T>, Receiver<T>) {
     let queue = Arc::new(Queue { messages: Mutex::default(), changed: Condvar::new() });
     (Sender(Arc::clone(&queue)), Receiver(queue))
 }
@@ -53,7 +59,7 @@ impl<T> Queue<T> {
 }
 
 impl<T> Sender<T> {
-    pub(in crate::exchange) fn send(&self, message: T) -> Result<(), SendError<T>> {
+    pub(crate) fn send(&self, message: T) -> Result<(), SendError<T>> {
         let mut messages = self.0.lock();
         while messages.len() == ROOM {
             messages = self.0.wait(messages);
@@ -63,7 +69,7 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    pub(in crate::exchange) fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
+    pub(crate) fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
         let mut messages = self.0.lock();
         if messages.len() == ROOM {
             return Err(TrySendError::Full(message));
@@ -75,7 +81,7 @@ impl<T> Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    pub(in crate::exchange) fn recv(&self) -> Result<T, RecvError> {
+    pub(crate) fn recv(&self) -> Result<T, RecvError> {
         let mut messages = self.0.lock();
         loop {
             if let Some(message) = messages.pop_front() {
@@ -86,17 +92,17 @@ impl<T> Receiver<T> {
         }
     }
 
-    pub(in crate::exchange) fn try_recv(&self) -> Result<T, TryRecvError> {
+    pub(crate) fn try_recv(&self) -> Result<T, TryRecvError> {
         let message = self.0.lock().pop_front();
         self.0.changed.notify_all();
         message.ok_or(TryRecvError::Empty)
     }
 
-    pub(in crate::exchange) fn recv_timeout(&self, _: Duration) -> Result<T, RecvTimeoutError> {
+    pub(crate) fn recv_timeout(&self, _: Duration) -> Result<T, RecvTimeoutError> {
         self.try_recv().map_err(|_| RecvTimeoutError::Timeout)
     }
 
-    pub(in crate::exchange) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.lock().is_empty()
     }
 }
@@ -104,14 +110,14 @@ impl<T> Receiver<T> {
 /// The holders of a slot, two at most. Each leaves a note before it lets go, in a way that orders
 /// nothing by itself; the last one must find all of them.
 #[derive(Debug)]
-pub(in crate::exchange) struct AtomicU8 {
+pub(crate) struct AtomicU8 {
     count: AtomicUsize,
     leaving: AtomicUsize,
     notes: [AtomicBool; 2],
 }
 
 impl AtomicU8 {
-    pub(in crate::exchange) fn new(count: u8) -> Self {
+    pub(crate) fn new(count: u8) -> Self {
         Self {
             count: AtomicUsize::new(count.into()),
             leaving: AtomicUsize::new(0),
@@ -119,11 +125,11 @@ impl AtomicU8 {
         }
     }
 
-    pub(in crate::exchange) fn load(&self, order: Ordering) -> u8 {
+    pub(crate) fn load(&self, order: Ordering) -> u8 {
         self.count.load(order).try_into().expect("it is small")
     }
 
-    pub(in crate::exchange) fn store(&self, count: u8, order: Ordering) {
+    pub(crate) fn store(&self, count: u8, order: Ordering) {
         self.leaving.store(0, Ordering::Relaxed);
         for note in &self.notes {
             note.store(false, Ordering::Relaxed);
@@ -131,7 +137,7 @@ impl AtomicU8 {
         self.count.store(count.into(), order);
     }
 
-    pub(in crate::exchange) fn fetch_sub(&self, count: u8, order: Ordering) -> u8 {
+    pub(crate) fn fetch_sub(&self, count: u8, order: Ordering) -> u8 {
         let place = self.leaving.fetch_add(1, Ordering::Relaxed);
         self.notes[place].store(true, Ordering::Relaxed);
         let before = self.count.fetch_sub(count.into(), order);

@@ -1,0 +1,514 @@
+//! The jobs of an application group, and which thread of which replica takes the next one.
+//!
+//! All replicas of a group take from one queue, so whichever is free takes the next job. Among the
+//! threads of a replica, which share a GIL, the rule is **one runner, one waiter**:
+//!
+//! - The **runner** has the GIL. When it has served a job it takes the next one without letting the
+//!   GIL go, so an application that never blocks is served by one thread.
+//! - The **leader** waits for a job while the replica has nothing else to do, as far as is known. A
+//!   job goes to it directly.
+//! - The **waiter** stands in line for the GIL, without a job. It is sent there when jobs wait and
+//!   none was taken for [`PATIENCE`]. Where the runner blocks, the waiter has the GIL at once, takes
+//!   a job, and sends another one to stand in line; where the runner computes, it gets its turn by
+//!   the switch interval. A job is taken only with the GIL, so none is bound to a busy replica.
+//! - All others are **idle**. When there is no idle one to send, the replica grows.
+//!
+//! So of the threads that have no job, one at most stands in line for a GIL.
+//!
+//! Nothing here blocks but [`Member::order`]; the lock is held for a few instructions.
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod tests;
+
+use crate::sync::{Mutex, MutexGuard, Receiver, Sender, bounded};
+use crossbeam_channel::RecvTimeoutError;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long jobs may wait without any being taken before a thread is sent to stand in line. A runner
+/// that serves short requests takes several jobs in that time; one that is blocked takes none.
+pub(crate) const PATIENCE: Duration = Duration::from_micros(200);
+
+/// A replica's number within its group; none is used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ReplicaId(u64);
+
+impl std::fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a thread that waits is told.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Order<J> {
+    /// Attach, call [`Member::attached`], and serve this job.
+    Serve(J),
+    /// Attach, and serve what [`Member::take_in_line`] returns.
+    Line,
+    /// There is nothing more to do.
+    Leave,
+}
+
+/// Why a job was not taken; it comes back, to be dropped when the lock is not held.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Rejected<J> {
+    /// As many wait already as may.
+    Full(J),
+    /// The queue is closed.
+    Closed(J),
+}
+
+/// The jobs of a group and the threads that wait for them.
+#[derive(Debug)]
+pub(crate) struct Queue<J> {
+    state: Mutex<State<J>>,
+    /// How many jobs may wait.
+    limit: usize,
+    /// How many threads a replica may have.
+    threads: usize,
+}
+
+#[derive(Debug)]
+struct State<J> {
+    jobs: VecDeque<J>,
+    /// No more jobs are taken; those that wait are served, then everybody leaves.
+    closed: bool,
+    replicas: BTreeMap<ReplicaId, Roster<J>>,
+    next: u64,
+}
+
+/// The threads of one replica.
+#[derive(Debug)]
+struct Roster<J> {
+    /// It serves. Before that it waits for its own jobs only, by its first thread.
+    admitted: bool,
+    /// It takes no more jobs, and its threads leave.
+    retired: bool,
+    /// Jobs that this replica has to do itself. They come first.
+    own: VecDeque<J>,
+    leader: Option<Waiting<J>>,
+    idle: Vec<Waiting<J>>,
+    /// A thread that has no job, or has one but not yet begun, stands in line for the GIL.
+    in_line: bool,
+    /// When a job was taken last.
+    taken: Instant,
+    /// How many threads it has, without those that are lost.
+    members: usize,
+    /// Numbers of threads that are not expected to come back from what they do.
+    lost: Vec<usize>,
+    next: usize,
+}
+
+#[derive(Debug)]
+struct Waiting<J> {
+    number: usize,
+    orders: Sender<Order<J>>,
+}
+
+/// A thread of a replica. Dropped, it has left.
+#[derive(Debug)]
+pub(crate) struct Member<J> {
+    queue: Arc<Queue<J>>,
+    replica: ReplicaId,
+    number: usize,
+    orders: Receiver<Order<J>>,
+    sender: Sender<Order<J>>,
+    /// It stands in line, so nobody else does.
+    in_line: bool,
+}
+
+impl<J> Queue<J> {
+    /// A queue in which `limit` jobs may wait, for replicas of at most `threads` threads.
+    pub(crate) fn new(limit: usize, threads: usize) -> Arc<Self> {
+        let state = Mutex::new(State {
+            jobs: VecDeque::new(),
+            closed: false,
+            replicas: BTreeMap::new(),
+            next: 0,
+        });
+        Arc::new(Self { state, limit, threads: threads.max(1) })
+    }
+
+    /// Adds a replica, and returns its first thread. It gets only jobs of its own until
+    /// [`Member::admit`].
+    pub(crate) fn enroll(self: &Arc<Self>, now: Instant) -> Member<J> {
+        let mut state = self.lock();
+        let id = ReplicaId(state.next);
+        state.next += 1;
+        let mut roster = Roster {
+            admitted: false,
+            retired: false,
+            own: VecDeque::new(),
+            leader: None,
+            idle: Vec::new(),
+            in_line: false,
+            taken: now,
+            members: 0,
+            lost: Vec::new(),
+            next: 0,
+        };
+        let member = roster.member(self, id);
+        state.replicas.insert(id, roster);
+        member
+    }
+
+    /// Queues a job for whichever replica is free first. The threads that are returned have to be
+    /// started; their first order waits for them.
+    ///
+    /// # Errors
+    ///
+    /// The queue is closed or full.
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        job: J,
+        now: Instant,
+    ) -> Result<Vec<Member<J>>, Rejected<J>> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Rejected::Closed(job));
+        }
+        let free = state.replicas.values_mut().filter(|roster| roster.leader.is_some());
+        if let Some(roster) = free.min_by_key(|roster| roster.busy()) {
+            roster.hand_to_leader(job, now);
+            return Ok(Vec::new());
+        }
+        if state.jobs.len() >= self.limit {
+            return Err(Rejected::Full(job));
+        }
+        state.jobs.push_back(job);
+        Ok(self.line_up(&mut state, now))
+    }
+
+    /// Queues a job for one replica.
+    ///
+    /// # Errors
+    ///
+    /// The replica is retired, or gone.
+    pub(crate) fn submit_to(&self, id: ReplicaId, job: J, now: Instant) -> Result<(), J> {
+        let mut state = self.lock();
+        let closed = state.closed;
+        match state.replicas.get_mut(&id) {
+            Some(roster) if !roster.retired && !closed => {
+                match roster.leader {
+                    Some(_) => roster.hand_to_leader(job, now),
+                    None => roster.own.push_back(job),
+                }
+                Ok(())
+            }
+            _ => Err(job),
+        }
+    }
+
+    /// Sends threads to stand in line where jobs have waited for too long. For whoever waits for a
+    /// job to be taken. The threads that are returned have to be started.
+    pub(crate) fn nudge(self: &Arc<Self>, now: Instant) -> Vec<Member<J>> {
+        self.line_up(&mut self.lock(), now)
+    }
+
+    fn line_up(self: &Arc<Self>, state: &mut State<J>, now: Instant) -> Vec<Member<J>> {
+        let waiting = !state.jobs.is_empty();
+        let slow = state.replicas.iter_mut().filter(|(_, roster)| {
+            (waiting || !roster.own.is_empty())
+                && now.saturating_duration_since(roster.taken) >= PATIENCE
+        });
+        slow.filter_map(|(id, roster)| roster.line_up(self, *id)).collect()
+    }
+
+    /// Has a replica take no more jobs; its threads leave when they have done theirs. The jobs that
+    /// only it could do come back.
+    pub(crate) fn retire(&self, id: ReplicaId) -> VecDeque<J> {
+        let mut state = self.lock();
+        let Some(roster) = state.replicas.get_mut(&id) else { return VecDeque::new() };
+        roster.retired = true;
+        roster.dismiss();
+        let own = std::mem::take(&mut roster.own);
+        state.forget_if_empty(id);
+        own
+    }
+
+    #[allow(dead_code, reason = "for the watchdog, which gives threads up")]
+    /// Counts a thread out that is not expected to come back. When it does, it leaves.
+    pub(crate) fn lose(&self, id: ReplicaId, number: usize) {
+        let mut state = self.lock();
+        let Some(roster) = state.replicas.get_mut(&id) else { return };
+        if !roster.lost.contains(&number) {
+            roster.lost.push(number);
+            roster.members -= 1;
+        }
+    }
+
+    /// How many threads of a replica have not left and are not lost.
+    pub(crate) fn members(&self, id: ReplicaId) -> usize {
+        self.lock().replicas.get(&id).map_or(0, |roster| roster.members)
+    }
+
+    /// Takes no more jobs; those that wait are served.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.dismiss_if_over();
+    }
+
+    /// The jobs that nobody has taken, taken out.
+    pub(crate) fn discard(&self) -> Vec<J> {
+        let mut state = self.lock();
+        let mut jobs: Vec<_> = state.jobs.drain(..).collect();
+        for roster in state.replicas.values_mut() {
+            jobs.extend(roster.own.drain(..));
+        }
+        state.dismiss_if_over();
+        jobs
+    }
+
+    /// How many jobs wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().jobs.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<J>> {
+        // The state is right at every step, so a panic elsewhere does not poison it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<J> State<J> {
+    /// Once nothing is left of a closed queue, tells all that wait.
+    fn dismiss_if_over(&mut self) {
+        if !self.closed || !self.jobs.is_empty() {
+            return;
+        }
+        self.replicas.values_mut().filter(|roster| roster.own.is_empty()).for_each(Roster::dismiss);
+    }
+
+    /// A job for a thread of this replica.
+    fn pop(&mut self, id: ReplicaId, now: Instant) -> Option<J> {
+        let roster = self.replicas.get_mut(&id)?;
+        let job = roster
+            .own
+            .pop_front()
+            .or_else(|| if roster.admitted { self.jobs.pop_front() } else { None })?;
+        roster.taken = now;
+        self.dismiss_if_over();
+        Some(job)
+    }
+
+    /// Whether this thread has to leave.
+    fn is_over_for(&self, id: ReplicaId, number: usize) -> bool {
+        self.replicas.get(&id).is_none_or(|roster| {
+            roster.retired
+                || roster.lost.contains(&number)
+                || self.closed && self.jobs.is_empty() && roster.own.is_empty()
+        })
+    }
+
+    fn forget_if_empty(&mut self, id: ReplicaId) {
+        let is_empty = |roster: &Roster<J>| roster.members == 0 && roster.lost.is_empty();
+        if self.replicas.get(&id).is_some_and(is_empty) {
+            self.replicas.remove(&id);
+        }
+    }
+}
+
+impl<J> Roster<J> {
+    fn member(&mut self, queue: &Arc<Queue<J>>, replica: ReplicaId) -> Member<J> {
+        let (sender, orders) = bounded(1);
+        let number = self.next;
+        self.next += 1;
+        self.members += 1;
+        let queue = Arc::clone(queue);
+        Member { queue, replica, number, orders, sender, in_line: false }
+    }
+
+    /// How many of its threads do something.
+    fn busy(&self) -> usize {
+        self.members.saturating_sub(self.idle.len() + usize::from(self.leader.is_some()))
+    }
+
+    fn hand_to_leader(&mut self, job: J, now: Instant) {
+        let leader = self.leader.take().expect("the caller has seen it");
+        self.in_line = true;
+        self.taken = now;
+        leader.tell(Order::Serve(job));
+    }
+
+    /// Sends a thread to stand in line, unless one does. A new one comes back, to be started.
+    fn line_up(&mut self, queue: &Arc<Queue<J>>, id: ReplicaId) -> Option<Member<J>> {
+        if !self.admitted || self.retired || self.in_line {
+            return None;
+        }
+        if let Some(idle) = self.idle.pop() {
+            self.in_line = true;
+            idle.tell(Order::Line);
+            return None;
+        }
+        if self.members >= queue.threads {
+            return None;
+        }
+        self.in_line = true;
+        let mut member = self.member(queue, id);
+        member.in_line = true;
+        // Its mailbox is empty.
+        let _ = member.sender.try_send(Order::Line);
+        Some(member)
+    }
+
+    /// Tells all that wait to leave.
+    fn dismiss(&mut self) {
+        self.leader.take().into_iter().chain(self.idle.drain(..)).for_each(|waiting| {
+            waiting.tell(Order::Leave);
+        });
+    }
+}
+
+impl<J> Waiting<J> {
+    /// Whoever waits gets one order, so there is room for it.
+    fn tell(self, order: Order<J>) {
+        let told = self.orders.try_send(order);
+        debug_assert!(told.is_ok(), "a thread that waits has an order already");
+    }
+}
+
+impl<J> Member<J> {
+    /// The replica that it is a thread of.
+    pub(crate) fn replica(&self) -> ReplicaId {
+        self.replica
+    }
+
+    /// Its number among the threads of its replica; the first is 0.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// The replica serves from now on.
+    pub(crate) fn admit(&self) {
+        if let Some(roster) = self.queue.lock().replicas.get_mut(&self.replica) {
+            roster.admitted = true;
+        }
+    }
+
+    /// Waits for an order, `limit` at most, then leaves. For a thread that is not attached and has
+    /// nothing to do.
+    pub(crate) fn order(&mut self, limit: Option<Duration>) -> Order<J> {
+        let order = match self.first_order() {
+            Some(order) => order,
+            None => self.stand_by(Instant::now()).unwrap_or_else(|| self.wait(limit)),
+        };
+        self.in_line = !matches!(order, Order::Leave);
+        order
+    }
+
+    /// What a new thread was started for.
+    fn first_order(&self) -> Option<Order<J>> {
+        if self.in_line { self.orders.try_recv().ok() } else { None }
+    }
+
+    /// An order that can be given at once; otherwise it will come by the mailbox.
+    fn stand_by(&self, now: Instant) -> Option<Order<J>> {
+        let mut state = self.queue.lock();
+        if state.is_over_for(self.replica, self.number) {
+            return Some(Order::Leave);
+        }
+        let roster = state.replicas.get(&self.replica)?;
+        if !roster.in_line
+            && let Some(job) = state.pop(self.replica, now)
+        {
+            state.replicas.get_mut(&self.replica)?.in_line = true;
+            return Some(Order::Serve(job));
+        }
+        let no_job = state.jobs.is_empty();
+        let roster = state.replicas.get_mut(&self.replica)?;
+        let waiting = Waiting { number: self.number, orders: self.sender.clone() };
+        if roster.leader.is_none() && no_job && !roster.in_line {
+            roster.leader = Some(waiting);
+        } else {
+            roster.idle.push(waiting);
+        }
+        None
+    }
+
+    fn wait(&self, limit: Option<Duration>) -> Order<J> {
+        let Some(limit) = limit else { return self.receive() };
+        match self.orders.recv_timeout(limit) {
+            Ok(order) => order,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                if self.withdraw() {
+                    Order::Leave
+                } else {
+                    self.receive()
+                }
+            }
+        }
+    }
+
+    fn receive(&self) -> Order<J> {
+        self.orders.recv().expect("it keeps a sender itself")
+    }
+
+    /// Waits no more, unless an order has been given.
+    fn withdraw(&self) -> bool {
+        let mut state = self.queue.lock();
+        let Some(roster) = state.replicas.get_mut(&self.replica) else { return true };
+        if roster.leader.take_if(|leader| leader.number == self.number).is_some() {
+            return true;
+        }
+        let before = roster.idle.len();
+        roster.idle.retain(|idle| idle.number != self.number);
+        roster.idle.len() < before
+    }
+
+    /// It has the GIL, and stands in line no more.
+    pub(crate) fn attached(&mut self) {
+        self.step_out(&mut self.queue.lock());
+        self.in_line = false;
+    }
+
+    fn step_out(&self, state: &mut State<J>) {
+        if let Some(roster) = state.replicas.get_mut(&self.replica).filter(|_| self.in_line) {
+            roster.in_line = false;
+        }
+    }
+
+    /// It has the GIL: a job, if there is one, and a thread that has to be started, if more jobs
+    /// wait: nobody else was free for them, so somebody should be there when this one blocks.
+    pub(crate) fn take_in_line(&mut self, now: Instant) -> (Option<J>, Option<Member<J>>) {
+        let mut state = self.queue.lock();
+        self.step_out(&mut state);
+        self.in_line = false;
+        if state.is_over_for(self.replica, self.number) {
+            return (None, None);
+        }
+        let job = state.pop(self.replica, now);
+        let more = job.is_some() && !state.jobs.is_empty();
+        let next = state.replicas.get_mut(&self.replica).filter(|_| more);
+        (job, next.and_then(|roster| roster.line_up(&self.queue, self.replica)))
+    }
+
+    /// The next job, for a thread that has the GIL and has just served one.
+    pub(crate) fn take(&self, now: Instant) -> Option<J> {
+        let mut state = self.queue.lock();
+        if state.is_over_for(self.replica, self.number) {
+            return None;
+        }
+        state.pop(self.replica, now)
+    }
+}
+
+impl<J> Drop for Member<J> {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        self.step_out(&mut state);
+        let over = state.closed;
+        let Some(roster) = state.replicas.get_mut(&self.replica) else { return };
+        match roster.lost.iter().position(|number| *number == self.number) {
+            Some(place) => drop(roster.lost.swap_remove(place)),
+            None => roster.members -= 1,
+        }
+        if roster.retired || over {
+            state.forget_if_empty(self.replica);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! A replica: one interpreter that serves an application group, from its making to its end, and what
+//! its threads do with the jobs of the group's queue.
+
+use crate::exchange::ApplicationEnd;
+use crate::interp::ending::{self, End};
+use crate::interp::{Attached, Interpreter, ThreadState, startup};
+use crate::options::Resolved;
+use crate::queue::{Member, Order, ReplicaId};
+use crate::slow::Seat;
+use crate::wsgi::{self, Residents};
+use crate::{Code, Gil, GroupName, Settings};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// An interpreter that serves a group.
+pub(crate) struct Replica {
+    pub(crate) id: ReplicaId,
+    pub(crate) interpreter: Arc<Interpreter>,
+    pub(crate) residents: Residents,
+}
+
+/// A thread of a replica, while it serves.
+pub(crate) struct Server<'a> {
+    pub(crate) group: &'a GroupName,
+    pub(crate) replica: &'a Replica,
+    /// Where it says what it serves, if somebody wants to know.
+    pub(crate) seat: Option<Arc<Seat>>,
+    /// Starts a thread that the queue asks for.
+    pub(crate) grow: &'a dyn Fn(Member<ApplicationEnd>),
+}
+
+impl Replica {
+    /// Makes an interpreter on this thread, which becomes its owner: the only one that may end it.
+    ///
+    /// # Errors
+    ///
+    /// What CPython, or our own preparation in it, says it could not do.
+    pub(crate) fn make(
+        id: ReplicaId,
+        name: &GroupName,
+        settings: &Settings,
+        options: &Resolved,
+    ) -> Result<(Self, ThreadState), String> {
+        let (mut state, gil) = if name.is_main() {
+            (startup::start_python(settings)?, Gil::Own)
+        } else {
+            (startup::make_subinterpreter(options.gil)?, options.gil)
+        };
+        let interpreter = Arc::new(Interpreter::of(&state, gil));
+        let made = state.attach(|py| Residents::new(py, name, settings, options));
+        let residents = match made {
+            Ok(residents) => residents,
+            Err(reason) => {
+                // Not ended: a half-made interpreter is no place to run anything.
+                state.abandon();
+                return Err(reason);
+            }
+        };
+        let which = match options.replicas {
+            1 => String::new(),
+            count => format!(", replica {id} (of {count})"),
+        };
+        tracing::info!(
+            "application group '{name}': {} {}, {}{which}",
+            if name.is_main() { "main interpreter" } else { "sub-interpreter" },
+            interpreter.id(),
+            match interpreter.gil() {
+                Gil::Own => "own GIL",
+                Gil::Shared => "shared GIL",
+            }
+        );
+        Ok((Self { id, interpreter, residents }, state))
+    }
+
+    /// Brings the interpreter to its end on its owner thread, whose state this is. `finalize` says
+    /// of the main interpreter whether CPython itself can be ended as well.
+    pub(crate) fn end(
+        self: Arc<Self>,
+        mut state: ThreadState,
+        name: &GroupName,
+        destroy: bool,
+        deadline: Instant,
+        finalize: impl FnOnce() -> bool,
+    ) -> End {
+        let interpreter = Arc::clone(&self.interpreter);
+        if !destroy {
+            let threads = state.attach(|py| interpreter.thread_states(py));
+            state.abandon();
+            return if threads == 1 { End::Parked } else { End::Daemons };
+        }
+        let functions = state.attach(|py| self.residents.exit_functions(py));
+        let name_text = name.to_string();
+        let left = ending::wind_up(&name_text, &interpreter, &mut state, functions, deadline);
+        let Ok(replica) = Arc::try_unwrap(self) else {
+            tracing::debug!(group = %name, "its threads did not end in time");
+            state.abandon();
+            return End::Late;
+        };
+        state.attach(|py| replica.residents.release(py));
+        if left != End::Gone {
+            state.abandon();
+            return left;
+        }
+        let gone = if !name.is_main() {
+            ending::end(state)
+        } else if finalize() {
+            // SAFETY: this thread started CPython, no sub-interpreter is left, and no other thread
+            // has a state in the main one.
+            unsafe { state.finalize() }
+        } else {
+            state.abandon();
+            false
+        };
+        if gone { End::Gone } else { End::Parked }
+    }
+}
+
+impl Server<'_> {
+    /// Serves jobs until there will be none, or until `idle_limit` has passed without one.
+    pub(crate) fn serve(
+        &self,
+        state: &mut ThreadState,
+        mut member: Member<ApplicationEnd>,
+        idle_limit: Option<Duration>,
+    ) {
+        loop {
+            match member.order(idle_limit) {
+                Order::Leave => return,
+                Order::Serve(job) => state.attach(|py| {
+                    member.attached();
+                    self.run(py, job);
+                    self.go_on(py, &member);
+                }),
+                Order::Line => state.attach(|py| {
+                    let (job, next) = member.take_in_line(Instant::now());
+                    if let Some(next) = next {
+                        (self.grow)(next);
+                    }
+                    let Some(job) = job else { return };
+                    self.run(py, job);
+                    self.go_on(py, &member);
+                }),
+            }
+        }
+    }
+
+    /// Serves what else there is, without letting the GIL go in between: whoever wants it for
+    /// longer than the switch interval gets it while an application runs.
+    fn go_on(&self, py: Attached<'_>, member: &Member<ApplicationEnd>) {
+        while let Some(job) = member.take(Instant::now()) {
+            self.run(py, job);
+        }
+    }
+
+    fn run(&self, py: Attached<'_>, job: ApplicationEnd) {
+        if job.link().request_gone() {
+            return;
+        }
+        job.link().start();
+        if let Some(seat) = &self.seat {
+            seat.begin(&job);
+        }
+        let residents = &self.replica.residents;
+        let served = catch_unwind(AssertUnwindSafe(|| wsgi::serve(py, residents, &job)));
+        if let Some(seat) = &self.seat {
+            seat.end(py);
+        }
+        match served {
+            Ok(Some(last)) => {
+                // A request end that has let go does not want to know.
+                if let Some(last) = job.link().conclude_at_once(last) {
+                    let _ = py.detached(|| job.link().conclude(last));
+                }
+            }
+            Ok(None) => {}
+            Err(_) => tracing::error!(
+                "{}: a panic while a request was served in application group '{}'; the panic's own \
+                 line says where. Please report it.",
+                Code::Panic,
+                self.group
+            ),
+        }
+        if residents.is_untidy() {
+            residents.tidy(py);
+        }
+    }
+}
