@@ -88,6 +88,8 @@ codes! {
     HookRaised = 32,
     /// A function of a hook script returned something that it may not.
     HookResult = 33,
+    /// A fresh interpreter could not take the place of one that is out of date.
+    NotReplaced = 34,
 }
 
 impl Code {

@@ -1,4 +1,5 @@
-//! An application group: its queue, the replicas that serve it, and their threads.
+//! An application group: its queue, the replicas that serve it, and their threads. How one replica
+//! takes another's place is in [`crate::succession`].
 
 use crate::exchange::ApplicationEnd;
 use crate::interp::ending::End;
@@ -9,8 +10,10 @@ use crate::queue::{Member, Queue, Rejected, ReplicaId};
 use crate::replica::{Replica, Server};
 use crate::slow::{Question, Seat, Watchdog};
 use crate::spawn::spawn;
+use crate::succession::{Heritage, Succession};
 use crate::wsgi::Residents;
 use crate::{Code, Gil, Outcome, Refusal, Settings};
+use cpython_sys::CAN_END_INTERPRETERS;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,14 +98,14 @@ impl Shared {
 
 /// An application group of this process.
 pub(crate) struct Group {
-    name: GroupName,
+    pub(crate) name: GroupName,
     shared: Arc<Shared>,
     /// What holds for its interpreters.
-    options: Resolved,
+    pub(crate) options: Resolved,
     /// What of the configuration cannot be, said when the group is used first.
     notes: Vec<String>,
     noted: Once,
-    queue: Arc<Queue<ApplicationEnd>>,
+    pub(crate) queue: Arc<Queue<ApplicationEnd>>,
     /// There are replicas, or they are under way; spares the lock below.
     warm: AtomicBool,
     pool: Mutex<Pool>,
@@ -111,14 +114,15 @@ pub(crate) struct Group {
 
 /// The replicas of a group.
 #[derive(Default)]
-struct Pool {
+pub(crate) struct Pool {
     phase: Phase,
     /// Those that have not ended.
-    replicas: Vec<Slot>,
+    pub(crate) replicas: Vec<Slot>,
     /// The worst end that one of them has come to.
     worst: Option<End>,
     /// How long they have, once the group is closed.
-    limits: Option<Limits>,
+    pub(crate) limits: Option<Limits>,
+    pub(crate) succession: Succession,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -133,21 +137,23 @@ enum Phase {
 }
 
 /// A place in the pool.
-struct Slot {
-    id: ReplicaId,
-    life: Life,
+pub(crate) struct Slot {
+    pub(crate) id: ReplicaId,
+    pub(crate) life: Life,
     /// While its threads may be added to, and looked at.
-    replica: Option<Arc<Replica>>,
+    pub(crate) replica: Option<Arc<Replica>>,
     /// Whether a thread looks, or waits to look, where others are.
     looked_at: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
+pub(crate) enum Life {
     /// Its owner thread makes it.
     Starting,
-    /// It serves, or its threads leave.
+    /// It serves.
     Serving,
+    /// It takes no more jobs, and serves those it has begun.
+    Draining,
     /// No request of it is under way: `atexit` callbacks and the like.
     Ending,
 }
@@ -161,8 +167,14 @@ pub struct Limits {
     pub everything: Instant,
 }
 
+impl Slot {
+    pub(crate) fn starting(id: ReplicaId) -> Self {
+        Self { id, life: Life::Starting, replica: None, looked_at: false }
+    }
+}
+
 impl Pool {
-    fn slot(&mut self, id: ReplicaId) -> Option<&mut Slot> {
+    pub(crate) fn slot(&mut self, id: ReplicaId) -> Option<&mut Slot> {
         self.replicas.iter_mut().find(|slot| slot.id == id)
     }
 
@@ -171,7 +183,7 @@ impl Pool {
         let now = Instant::now();
         let limits = self.limits.unwrap_or(Limits { requests: now, everything: now });
         let limit = |slot: &Slot| match slot.life {
-            Life::Starting | Life::Serving => limits.requests,
+            Life::Starting | Life::Serving | Life::Draining => limits.requests,
             Life::Ending => limits.everything,
         };
         self.replicas.iter().map(limit).max()
@@ -275,7 +287,7 @@ impl Group {
     }
 
     /// Starts a further thread of a replica.
-    fn grow(self: &Arc<Self>, member: Member<ApplicationEnd>) {
+    pub(crate) fn grow(self: &Arc<Self>, member: Member<ApplicationEnd>) {
         let (id, number) = (member.replica(), member.number());
         let replica = self.pool().slot(id).and_then(|slot| slot.replica.clone());
         // One that has just been retired needs no more.
@@ -365,20 +377,27 @@ impl Group {
         let members: Vec<_> =
             (0..self.options.replicas).map(|_| self.queue.enroll(Instant::now())).collect();
         for member in &members {
-            let id = member.replica();
-            pool.replicas.push(Slot { id, life: Life::Starting, replica: None, looked_at: false });
+            pool.replicas.push(Slot::starting(member.replica()));
         }
         drop(pool);
-        for member in members {
-            let (group, id) = (Arc::clone(self), member.replica());
-            if let Err(error) = spawn(format!("mnf-0-{}", self.name), move || group.own(member)) {
-                self.not_made(id, format!("no thread could be started for it: {error}"));
-            }
+        members.into_iter().for_each(|member| self.start_owner(member, None));
+    }
+
+    /// Starts the owner thread of a replica, which may take the place of another.
+    pub(crate) fn start_owner(
+        self: &Arc<Self>,
+        member: Member<ApplicationEnd>,
+        heritage: Option<Heritage>,
+    ) {
+        let (group, id) = (Arc::clone(self), member.replica());
+        let own = move || group.own(member, heritage);
+        if let Err(error) = spawn(format!("mnf-0-{}", self.name), own) {
+            self.not_made(id, format!("no thread could be started for it: {error}"));
         }
     }
 
     /// The owner thread of a replica: makes the interpreter, serves jobs, and ends what it made.
-    fn own(self: Arc<Self>, member: Member<ApplicationEnd>) {
+    fn own(self: Arc<Self>, member: Member<ApplicationEnd>, heritage: Option<Heritage>) {
         let id = member.replica();
         let make = || Replica::make(id, &self.name, &self.shared.settings, &self.options);
         let made = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| Err("a panic".into()));
@@ -386,19 +405,35 @@ impl Group {
             Ok((replica, state)) => (Arc::new(replica), state),
             Err(reason) => return self.not_made(id, reason),
         };
-        if let Some(slot) = self.pool().slot(id) {
+        replica.residents.may_be_replaced(self.replaces_interpreters());
+        let inherited = heritage.as_ref().is_none_or(|it| self.inherit(&replica, &mut state, it));
+        if let Some(slot) = self.pool().slot(id).filter(|_| inherited) {
             slot.life = Life::Serving;
             slot.replica = Some(Arc::clone(&replica));
         }
         self.tell_pool_changed();
-        member.admit();
-        self.serve(&replica, &mut state, member, None);
+        if inherited {
+            member.admit();
+            if let Some(heritage) = &heritage {
+                self.take_over(id, heritage);
+            }
+            self.serve(&replica, &mut state, member, None);
+        } else {
+            drop(member);
+        }
         let end = self.end(replica, state);
         let mut pool = self.pool();
         pool.replicas.retain(|slot| slot.id != id);
         pool.worst = pool.worst.max(Some(end));
+        let was_replaced = pool.limits.is_none();
         drop(pool);
         self.pool_changed.notify_all();
+        if was_replaced && end != End::Gone {
+            self.left_over();
+        }
+        if !inherited {
+            self.succession_failed(id);
+        }
     }
 
     /// A further thread: serves jobs until it has had none for a while.
@@ -422,12 +457,7 @@ impl Group {
         let watchdog = self.shared.watchdog();
         let seat = watchdog
             .map(|dog| dog.seat(Arc::downgrade(self), replica.id, member.number(), state.handle()));
-        let server = Server {
-            group: &self.name,
-            replica,
-            seat: seat.clone(),
-            grow: &|member| self.grow(member),
-        };
+        let server = Server { group: self, replica, seat: seat.clone() };
         server.serve(state, member, idle_limit);
         if let (Some(watchdog), Some(seat)) = (watchdog, &seat) {
             watchdog.leave(seat);
@@ -483,6 +513,7 @@ impl Group {
     fn not_made(&self, id: ReplicaId, reason: String) {
         let refusal = self.not_made_refusal(reason);
         tracing::error!(critical = self.name.is_main(), "{refusal}");
+        self.succession_failed(id);
         let mut orphans = Vec::from(self.queue.retire(id));
         let mut pool = self.pool();
         pool.replicas.retain(|slot| slot.id != id);
@@ -543,7 +574,7 @@ impl Group {
         Some(waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
-    fn pool(&self) -> MutexGuard<'_, Pool> {
+    pub(crate) fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -561,6 +592,15 @@ fn options(name: &GroupName, settings: &Settings) -> (Resolved, Vec<String>) {
     let (table, httpd) = (&settings.options, GroupName::default());
     let mut notes = Vec::new();
     let mut options = table.resolve(&httpd, name);
+    if !(CAN_END_INTERPRETERS && !name.is_main()) && options.maximum_requests.take().is_some() {
+        let why = match name.is_main() {
+            true => "it is the main interpreter, which lives as long as the process",
+            false => "this version of Python cannot end an interpreter safely, 3.14 and later can",
+        };
+        notes.push(format!(
+            "WSGIInterpreterMaximumRequests has no effect on application group '{name}': {why}"
+        ));
+    }
     let shares = if name.is_main() { table.any_shares(&httpd) } else { options.gil == Gil::Shared };
     // CPython keeps the interval with the GIL.
     if shares && let Some(SwitchInterval { seconds, for_group: true }) = options.switch_interval {

@@ -19,14 +19,27 @@ pub struct Job {
     pub task: Task,
     /// The script whose callable answers; the request thread sets it before the job is queued.
     pub script: Option<Arc<Script>>,
-    /// Whether to look if the script has changed, and to load it again.
-    pub reload: bool,
+    /// What to do where the script has changed.
+    pub reload: Reload,
     /// Whether `wsgi.url_scheme` is `https`; for a hook, whether the connection is encrypted.
     pub https: bool,
     /// When the server received the request, in microseconds since 1970.
     pub received: i64,
     /// Which log lines about this request the server writes.
     pub verbosity: Verbosity,
+}
+
+/// What to do where the script of a job has changed since it was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reload {
+    /// Nothing; nobody looks.
+    #[default]
+    Never,
+    /// Load it again in the same interpreter, as a fresh module.
+    Module,
+    /// Have the interpreter replaced by a fresh one that has loaded it, and go on with what is there
+    /// meanwhile. Where an interpreter cannot be replaced, as `Module`.
+    Interpreter,
 }
 
 /// What an interpreter thread does with the script of a job.
@@ -66,7 +79,7 @@ impl fmt::Debug for Call {
 
 impl Job {
     /// The script, which every queued job has.
-    pub(crate) fn script(&self) -> &Script {
+    pub(crate) fn script(&self) -> &Arc<Script> {
         self.script.as_ref().expect("a job is queued with its script")
     }
 
@@ -75,7 +88,7 @@ impl Job {
         self.variables.clear();
         self.task = Task::Serve;
         self.script = None;
-        self.reload = false;
+        self.reload = Reload::Never;
         self.https = false;
         self.received = 0;
         self.verbosity = Verbosity::default();

@@ -44,16 +44,19 @@ mod runtime;
 mod settings;
 mod slow;
 mod spawn;
+mod succession;
 mod sync;
 mod wsgi;
 
 pub use conversation::{Conversation, Event};
-pub use cpython_sys::VERSION_TEXT as PYTHON_VERSION;
+pub use cpython_sys::{
+    CAN_END_INTERPRETERS as REPLACES_INTERPRETERS, VERSION_TEXT as PYTHON_VERSION,
+};
 pub use error::{Code, Refusal};
 pub use exchange::Answer;
 pub use fields::Fields;
 pub use group::{GroupName, Limits};
-pub use job::{Call, Job, Script, Task};
+pub use job::{Call, Job, Reload, Script, Task};
 pub use options::{Gil, InterpreterOptions, OptionsBlock, OptionsTable};
 pub use reply::{FilePart, Head, Level, LogEntry, Outcome, Part, Reply, Source, Value, Verbosity};
 pub use runtime::{Left, Runtime};

@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use crate::GroupName;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 /// What is said about interpreters. `None` leaves an option to what is less specific.
@@ -17,6 +17,8 @@ pub struct InterpreterOptions {
     pub gil: Option<Gil>,
     /// How many interpreters an application group has in each process.
     pub replicas: Option<NonZeroUsize>,
+    /// After how many requests an interpreter is replaced by a fresh one.
+    pub maximum_requests: Option<NonZeroU64>,
     /// After how many seconds a thread that wants the GIL asks for it, `sys.setswitchinterval()`.
     pub switch_interval: Option<f64>,
     /// Directories that come first on `sys.path`, with what their `.pth` files name.
@@ -70,6 +72,7 @@ pub struct OptionsTable {
 pub(crate) struct Resolved {
     pub(crate) gil: Gil,
     pub(crate) replicas: usize,
+    pub(crate) maximum_requests: Option<NonZeroU64>,
     pub(crate) switch_interval: Option<SwitchInterval>,
     /// Lists of directories, each of which is put before what is there; the least specific first.
     pub(crate) python_path: Vec<Vec<PathBuf>>,
@@ -114,6 +117,7 @@ impl OptionsTable {
         let mut resolved = Resolved {
             gil: base.gil.unwrap_or_default(),
             replicas: base.replicas.map_or(1, NonZeroUsize::get),
+            maximum_requests: base.maximum_requests,
             switch_interval: base.switch_interval.map(for_all),
             python_path: Vec::new(),
             restrict_stdin: base.restrict_stdin.unwrap_or(false),
@@ -134,6 +138,7 @@ impl OptionsTable {
                 options.switch_interval.map(|seconds| SwitchInterval { seconds, for_group });
             replace(&mut resolved.gil, options.gil);
             replace(&mut resolved.replicas, options.replicas.map(NonZeroUsize::get));
+            replace(&mut resolved.maximum_requests, options.maximum_requests.map(Some));
             replace(&mut resolved.switch_interval, interval.map(Some));
             replace(&mut resolved.restrict_stdin, options.restrict_stdin);
             replace(&mut resolved.restrict_stdout, options.restrict_stdout);
@@ -174,10 +179,12 @@ mod tests {
         let path = proptest::collection::vec((0_u8..5).prop_map(|n| n.to_string().into()), 0..3);
         let flag = || proptest::option::of(any::<bool>());
         let replicas = proptest::option::of((1_usize..9).prop_map(|n| n.try_into().unwrap()));
-        let options = (gil, replicas, interval, path, flag(), flag(), flag());
-        options.prop_map(|(gil, replicas, interval, path, a, b, c)| InterpreterOptions {
+        let requests = proptest::option::of((1_u64..9).prop_map(|n| n.try_into().unwrap()));
+        let options = (gil, replicas, requests, interval, path, flag(), flag(), flag());
+        options.prop_map(|(gil, replicas, requests, interval, path, a, b, c)| InterpreterOptions {
             gil,
             replicas,
+            maximum_requests: requests,
             switch_interval: interval,
             python_path: path,
             restrict_stdin: a,
@@ -233,6 +240,7 @@ mod tests {
             prop_assert_eq!(resolved.gil, decide(&table, groups, |o| o.gil).unwrap_or_default());
             let replicas = decide(&table, groups, |o| o.replicas).map_or(1, NonZeroUsize::get);
             prop_assert_eq!(resolved.replicas, replicas);
+            prop_assert_eq!(resolved.maximum_requests, decide(&table, groups, |o| o.maximum_requests));
             prop_assert_eq!(
                 resolved.switch_interval.map(|interval| interval.seconds),
                 decide(&table, groups, |o| o.switch_interval)

@@ -2,15 +2,19 @@
 //! its threads do with the jobs of the group's queue.
 
 use crate::exchange::ApplicationEnd;
+use crate::group::Group;
 use crate::interp::ending::{self, End};
 use crate::interp::{Attached, Interpreter, ThreadState, startup};
 use crate::options::Resolved;
 use crate::queue::{Member, Order, ReplicaId};
 use crate::slow::Seat;
+use crate::succession::Reason;
 use crate::wsgi::{self, Residents};
 use crate::{Code, Gil, GroupName, Settings};
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// An interpreter that serves a group.
@@ -18,16 +22,18 @@ pub(crate) struct Replica {
     pub(crate) id: ReplicaId,
     pub(crate) interpreter: Arc<Interpreter>,
     pub(crate) residents: Residents,
+    /// How many requests it has served.
+    served: AtomicU64,
+    /// After how many it is to be replaced, where it can be.
+    maximum_requests: Option<NonZeroU64>,
 }
 
 /// A thread of a replica, while it serves.
 pub(crate) struct Server<'a> {
-    pub(crate) group: &'a GroupName,
+    pub(crate) group: &'a Arc<Group>,
     pub(crate) replica: &'a Replica,
     /// Where it says what it serves, if somebody wants to know.
     pub(crate) seat: Option<Arc<Seat>>,
-    /// Starts a thread that the queue asks for.
-    pub(crate) grow: &'a dyn Fn(Member<ApplicationEnd>),
 }
 
 impl Replica {
@@ -70,7 +76,9 @@ impl Replica {
                 Gil::Shared => "shared GIL",
             }
         );
-        Ok((Self { id, interpreter, residents }, state))
+        let maximum_requests = options.maximum_requests;
+        let served = AtomicU64::new(0);
+        Ok((Self { id, interpreter, residents, served, maximum_requests }, state))
     }
 
     /// Brings the interpreter to its end on its owner thread, whose state this is. `finalize` says
@@ -135,7 +143,7 @@ impl Server<'_> {
                 Order::Line => state.attach(|py| {
                     let (job, next) = member.take_in_line(Instant::now());
                     if let Some(next) = next {
-                        (self.grow)(next);
+                        self.group.grow(next);
                     }
                     let Some(job) = job else { return };
                     self.run(py, job);
@@ -178,11 +186,19 @@ impl Server<'_> {
                 "{}: a panic while a request was served in application group '{}'; the panic's own \
                  line says where. Please report it.",
                 Code::Panic,
-                self.group
+                self.group.name()
             ),
         }
         if residents.is_untidy() {
             residents.tidy(py);
+        }
+        if residents.take_outdated() {
+            self.group.replace(self.replica.id, Reason::ScriptChanged);
+        }
+        if let Some(maximum) = self.replica.maximum_requests
+            && self.replica.served.fetch_add(1, Ordering::Relaxed) + 1 == maximum.get()
+        {
+            self.group.replace(self.replica.id, Reason::MaximumRequests(maximum));
         }
     }
 }

@@ -10,11 +10,12 @@ use crate::rules::Rules;
 use crate::{boundary, wsgi_module};
 use httpd_sys::{apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t, server_rec};
 use manifold::{
-    Gil, GroupName, InterpreterOptions, Level, OptionsBlock, OptionsTable, PythonSettings, Script,
+    Gil, GroupName, InterpreterOptions, Level, OptionsBlock, OptionsTable, PythonSettings, Reload,
+    Script,
 };
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int, c_void};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ pub(crate) struct DirectoryConfig {
     /// WSGIPassAuthorization.
     pub(crate) pass_authorization: Option<bool>,
     /// WSGIScriptReloading.
-    pub(crate) script_reloading: Option<bool>,
+    pub(crate) script_reloading: Option<Reload>,
     /// How requests are treated.
     pub(crate) rules: Rules,
     /// WSGIAccessScript.
@@ -301,6 +302,8 @@ pub(crate) struct SpokenOptions {
     pub(crate) own_gil: Option<OwnGil>,
     /// WSGIReplicas.
     pub(crate) replicas: Option<NonZeroUsize>,
+    /// WSGIInterpreterMaximumRequests.
+    pub(crate) maximum_requests: Option<NonZeroU64>,
     /// WSGIFreeThreading.
     pub(crate) free_threading: Option<bool>,
     /// WSGISwitchInterval.
@@ -355,6 +358,7 @@ impl SpokenOptions {
                 OwnGil::Auto | OwnGil::On => Gil::default(),
             }),
             replicas: self.replicas,
+            maximum_requests: self.maximum_requests,
             switch_interval: self.switch_interval,
             python_path: self.python_path.clone(),
             restrict_stdin: self.restrict_stdin,
@@ -515,7 +519,8 @@ mod tests {
                     application_group,
                     callable,
                     pass_authorization: flags[0],
-                    script_reloading: flags[1],
+                    script_reloading: flags[1]
+                        .map(|on| if on { Reload::Module } else { Reload::Never }),
                     rules: Rules {
                         chunked_request: flags[2],
                         error_override: flags[3],

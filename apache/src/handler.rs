@@ -11,7 +11,7 @@ use crate::target::Target;
 use crate::variables::Variables;
 use crate::{boundary, child, log, naming};
 use httpd_sys::*;
-use manifold::{Answer, Code, Conversation, Event, GroupName, Level, Refusal, Reply};
+use manifold::{Answer, Code, Conversation, Event, GroupName, Level, Refusal, Reload, Reply};
 use std::ffi::c_int;
 use std::sync::{Arc, Once};
 
@@ -75,7 +75,7 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
     let conversation = runtime.dispatch(&application_group, nesting.patience(r), |job| {
         variables.fill(job, &script, target.handler_script);
         job.script = Some(script);
-        job.reload = config.script_reloading.unwrap_or(true);
+        job.reload = config.script_reloading.unwrap_or(Reload::Module);
         job.verbosity = log::request_verbosity(r);
     });
     match conversation {

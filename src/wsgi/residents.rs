@@ -7,13 +7,14 @@ use crate::interp::ending::{self, ExitFunctions};
 use crate::interp::exception::Exception;
 use crate::interp::{Attached, Kept, Object, Raised};
 use crate::options::Resolved;
-use crate::{Code, GroupName, Settings};
+use crate::{Code, GroupName, Refusal, Script, Settings};
 use cpython_sys::*;
 use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// How many names of environ keys are kept as Python objects. Header names come from clients, so
 /// there has to be an end to it.
@@ -212,6 +213,36 @@ impl Residents {
     /// Whether there is something to tidy up when no client waits for it.
     pub(crate) fn is_untidy(&self) -> bool {
         self.scripts.take_replaced()
+    }
+
+    /// Says that a fresh interpreter can take this one's place.
+    pub(crate) fn may_be_replaced(&self, may: bool) {
+        self.scripts.replaceable.store(may, Ordering::Relaxed);
+    }
+
+    /// Whether a script has changed, so that a fresh interpreter should take this one's place. Asked
+    /// once for each time.
+    pub(crate) fn take_outdated(&self) -> bool {
+        self.scripts.take_outdated()
+    }
+
+    /// The scripts that are loaded.
+    pub(crate) fn loaded_scripts(&self) -> Vec<Arc<Script>> {
+        self.scripts.loaded()
+    }
+
+    /// Loads scripts.
+    ///
+    /// # Errors
+    ///
+    /// Of the first that cannot be loaded: what to say, and Python's traceback.
+    pub(crate) fn load(
+        &self,
+        py: Attached<'_>,
+        scripts: &[Arc<Script>],
+    ) -> Result<(), (Refusal, String)> {
+        let group = self.group.to_string();
+        scripts.iter().try_for_each(|script| self.scripts.load(py, script, &group))
     }
 
     /// Tidies up.

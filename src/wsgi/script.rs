@@ -2,7 +2,7 @@
 
 use crate::interp::exception::Exception;
 use crate::interp::{Attached, Kept, Object, Raised};
-use crate::{Code, Job, Refusal, Script};
+use crate::{Code, Job, Refusal, Reload, Script};
 use cpython_sys::*;
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -17,6 +17,10 @@ pub(super) struct Scripts {
     gates: Mutex<HashMap<CString, Arc<Gate>>>,
     /// A module was replaced since garbage was collected last.
     replaced: AtomicBool,
+    /// A fresh interpreter can take this one's place.
+    pub(super) replaceable: AtomicBool,
+    /// A script has changed, and a fresh interpreter should take this one's place.
+    outdated: AtomicBool,
 }
 
 /// One script of one interpreter. Whoever comes while it is being loaded waits here, detached;
@@ -28,6 +32,7 @@ struct Gate {
 
 /// A module that was made from a script.
 struct Loaded {
+    script: Arc<Script>,
     module: Kept,
     /// When the file had been changed last, in microseconds since 1970.
     modified: Option<i64>,
@@ -43,18 +48,51 @@ impl Scripts {
     pub(super) fn module<'py>(
         &self,
         py: Attached<'py>,
-        script: &Script,
+        script: &Arc<Script>,
         job: &Job,
         group: &str,
     ) -> Result<Object<'py>, Failure> {
         let gate = self.gate(script);
         let (mut module, fresh) = gate.module(py, script, group)?;
-        if job.reload && !fresh && gate.is_outdated(py, script, job, &module) {
+        if job.reload == Reload::Never || fresh || !gate.is_outdated(py, script, job, &module) {
+            return Ok(module);
+        }
+        if job.reload == Reload::Interpreter && self.replaceable.load(Ordering::Relaxed) {
+            // Until it changes once more, this is what the fresh interpreter is about.
+            gate.take_for_current(py, script);
+            self.outdated.store(true, Ordering::Relaxed);
+        } else {
             gate.forget(py, &module);
             self.replaced.store(true, Ordering::Relaxed);
             (module, _) = gate.module(py, script, group)?;
         }
         Ok(module)
+    }
+
+    /// Loads a script, where that has not been done.
+    pub(super) fn load(
+        &self,
+        py: Attached<'_>,
+        script: &Arc<Script>,
+        group: &str,
+    ) -> Result<(), Failure> {
+        self.gate(script).module(py, script, group).map(drop)
+    }
+
+    /// The scripts that are loaded.
+    pub(super) fn loaded(&self) -> Vec<Arc<Script>> {
+        let gates: Vec<_> = lock(&self.gates).values().cloned().collect();
+        // One that is being loaded is not yet; to wait for it could be for ever.
+        let loaded = |gate: Arc<Gate>| {
+            gate.loaded.try_lock().ok()?.as_ref().map(|loaded| Arc::clone(&loaded.script))
+        };
+        gates.into_iter().filter_map(loaded).collect()
+    }
+
+    /// Whether a script has changed, so that a fresh interpreter should take this one's place. Asked
+    /// once for each time.
+    pub(super) fn take_outdated(&self) -> bool {
+        self.outdated.load(Ordering::Relaxed) && self.outdated.swap(false, Ordering::Relaxed)
     }
 
     /// Whether a module was replaced, so that [`Self::collect`] is due. Asked once for each time.
@@ -77,7 +115,7 @@ impl Scripts {
     pub(super) fn callable<'py>(
         &self,
         py: Attached<'py>,
-        script: &Script,
+        script: &Arc<Script>,
         job: &Job,
         group: &str,
     ) -> Result<Object<'py>, Failure> {
@@ -138,7 +176,7 @@ impl Gate {
     fn module<'py>(
         &self,
         py: Attached<'py>,
-        script: &Script,
+        script: &Arc<Script>,
         group: &str,
     ) -> Result<(Object<'py>, bool), Failure> {
         let mut loaded = self.lock(py);
@@ -152,7 +190,8 @@ impl Gate {
         // Asked before the file is read: a change in between is seen as one, not missed.
         let modified = py.detached(|| modified(script));
         let module = load(py, script, modified, group)?;
-        *loaded = Some(Loaded { module: Kept::new(module.clone()), modified });
+        let script = Arc::clone(script);
+        *loaded = Some(Loaded { script, module: Kept::new(module.clone()), modified });
         Ok((module, true))
     }
 
@@ -167,7 +206,7 @@ impl Gate {
     ) -> bool {
         let remembered = self.lock(py).as_ref().and_then(|loaded| loaded.modified);
         let now = py.detached(|| modified(script));
-        if now.is_none() || now != remembered {
+        if now != remembered {
             return true;
         }
         let resource = job.variables.get(b"SCRIPT_FILENAME").unwrap_or_default();
@@ -186,6 +225,14 @@ impl Gate {
             );
             false
         })
+    }
+
+    /// Takes the module for one that was made of the file as it is now.
+    fn take_for_current(&self, py: Attached<'_>, script: &Script) {
+        let now = py.detached(|| modified(script));
+        if let Some(loaded) = &mut *self.lock(py) {
+            loaded.modified = now;
+        }
     }
 
     /// Has the script loaded again, unless somebody else already has.

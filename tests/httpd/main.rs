@@ -41,6 +41,7 @@ mod proxies;
 mod python;
 mod recursion;
 mod reloading;
+mod replacement;
 mod replicas;
 mod runtime_directives;
 mod selection;

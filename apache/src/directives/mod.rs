@@ -75,6 +75,7 @@ fn apply(name: &str) -> Option<Apply> {
         "WSGIPythonPath"
         | "WSGIPerInterpreterGIL"
         | "WSGIReplicas"
+        | "WSGIInterpreterMaximumRequests"
         | "WSGIFreeThreading"
         | "WSGISwitchInterval"
         | "WSGIRestrictStdin"

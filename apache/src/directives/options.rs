@@ -9,7 +9,7 @@ use crate::config::{GroupRule, OwnGil, ScopedOptions, SpokenOptions};
 use httpd_sys::ap_directive_t;
 use manifold::GroupName;
 use std::ffi::CStr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 
 /// More than any machine has processors.
 const MOST_REPLICAS: usize = 1024;
@@ -18,9 +18,10 @@ const MOST_REPLICAS: usize = 1024;
 type Set = fn(&mut SpokenOptions, &str, Words<'_>) -> Result<(), String>;
 
 /// The directives that may stand in a block.
-const INSIDE: [(&str, Set); 8] = [
+const INSIDE: [(&str, Set); 9] = [
     ("WSGIPerInterpreterGIL", own_gil),
     ("WSGIReplicas", replicas),
+    ("WSGIInterpreterMaximumRequests", maximum_requests),
     ("WSGIFreeThreading", free_threading),
     ("WSGISwitchInterval", switch_interval),
     ("WSGIPythonPath", python_path),
@@ -157,6 +158,19 @@ fn replicas(options: &mut SpokenOptions, name: &str, words: Words<'_>) -> Result
     };
     let accepted = format!("Auto or a number from 1 to {MOST_REPLICAS}");
     options.replicas = Some(number.ok_or_else(|| refusal(name, &word, &accepted))?);
+    Ok(())
+}
+
+/// `WSGIInterpreterMaximumRequests number`: after how many an interpreter is replaced.
+fn maximum_requests(
+    options: &mut SpokenOptions,
+    name: &str,
+    words: Words<'_>,
+) -> Result<(), String> {
+    let word = words.only(name, "number")?;
+    let number = parse::<NonZeroU64>(&word);
+    options.maximum_requests =
+        Some(number.ok_or_else(|| refusal(name, &word, "a number from 1 upwards"))?);
     Ok(())
 }
 

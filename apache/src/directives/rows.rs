@@ -39,7 +39,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: c"WSGIScriptReloading",
-        arguments: c"On|Off",
+        arguments: c"On|Off|Interpreter",
         default: "`On`",
         place: Place::Htaccess,
     },
@@ -251,6 +251,12 @@ pub(super) const ROWS: &[Row] = &[
         name: c"WSGIReplicas",
         arguments: c"number|Auto",
         default: "`1`",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIInterpreterMaximumRequests",
+        arguments: c"number",
+        default: "none: an interpreter is not replaced for its age",
         place: Place::MainServer,
     },
     Row {

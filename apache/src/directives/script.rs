@@ -9,7 +9,7 @@ use crate::config::{
     ScriptAlias,
 };
 use crate::pattern::Pattern;
-use manifold::Script;
+use manifold::{PYTHON_VERSION, REPLACES_INTERPRETERS, Reload, Script};
 use std::sync::Arc;
 
 /// The callable of every handler script.
@@ -176,9 +176,21 @@ pub(super) fn callable_object(directive: &mut Directive<'_>) -> Result<(), Strin
     Ok(())
 }
 
-/// `WSGIScriptReloading On|Off`: whether a script that has changed is loaded again.
+/// `WSGIScriptReloading On|Off|Interpreter`: what is done where a script has changed.
 pub(super) fn script_reloading(directive: &mut Directive<'_>) -> Result<(), String> {
-    let value = directive.on_off()?;
+    let word = directive.only("value")?;
+    let value = match word.to_ascii_lowercase().as_slice() {
+        b"on" => Reload::Module,
+        b"off" => Reload::Never,
+        b"interpreter" => Reload::Interpreter,
+        _ => return Err(directive.refuse(&word, "On, Off or Interpreter")),
+    };
+    if value == Reload::Interpreter && !REPLACES_INTERPRETERS {
+        directive.note(&format!(
+            "Interpreter works as On: this Python {PYTHON_VERSION} cannot end an interpreter safely; 3.14 \
+             and later can"
+        ));
+    }
     directive.section().script_reloading = Some(value);
     Ok(())
 }

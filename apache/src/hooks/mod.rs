@@ -24,7 +24,9 @@ use crate::request::Request;
 use crate::variables::Variables;
 use crate::{child, log, naming};
 use httpd_sys::*;
-use manifold::{Answer, Call, Code, Event, Job, Level, Outcome, Refusal, Reply, Task, Value};
+use manifold::{
+    Answer, Call, Code, Event, Job, Level, Outcome, Refusal, Reload, Reply, Task, Value,
+};
 use std::sync::Arc;
 
 /// Registers what httpd calls.
@@ -83,7 +85,7 @@ fn call_functions(
             job.task = Task::Call(calls);
             job.https = tls::is_https(r);
             job.script = Some(Arc::clone(&hook.script));
-            job.reload = config.script_reloading.unwrap_or(true);
+            job.reload = config.script_reloading.unwrap_or(Reload::Module);
             job.verbosity = log::request_verbosity(r);
         })
         .map_err(refused)?;

@@ -1,0 +1,185 @@
+//! How an interpreter takes another's place while the group goes on serving: the successor is made
+//! and loads what its predecessor had loaded, then it takes jobs and the predecessor takes no more,
+//! serves what it has begun, and is ended. One replica of a group at a time.
+//!
+//! Where an interpreter cannot be ended (CPython before 3.14, the main interpreter) none is replaced.
+
+use crate::group::{Group, Life, Pool, Slot};
+use crate::interp::ThreadState;
+use crate::queue::ReplicaId;
+use crate::replica::Replica;
+use crate::{Code, Script};
+use cpython_sys::CAN_END_INTERPRETERS;
+use std::collections::VecDeque;
+use std::fmt;
+use std::num::NonZeroU64;
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// How long nothing is tried again after a successor could not take over.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How many predecessors may be left that could not be ended: each keeps its memory.
+const LEFT_OVER_LIMIT: usize = 4;
+
+/// Why an interpreter is to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// A script was changed, so all replicas are out of date.
+    ScriptChanged,
+    /// It has served so many requests.
+    MaximumRequests(NonZeroU64),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ScriptChanged => f.write_str("a script has changed"),
+            Self::MaximumRequests(number) => write!(f, "it has served {number} requests"),
+        }
+    }
+}
+
+/// The replacements of a group that are under way or to come.
+#[derive(Default)]
+pub(crate) struct Succession {
+    /// The successor that is being made.
+    underway: Option<ReplicaId>,
+    /// Those whose turn comes after it.
+    waiting: VecDeque<(ReplicaId, Reason)>,
+    /// Before this nothing is tried again.
+    not_before: Option<Instant>,
+    /// How many predecessors could not be ended.
+    left_over: usize,
+}
+
+/// What a successor takes over.
+#[derive(Clone)]
+pub(crate) struct Heritage {
+    predecessor: ReplicaId,
+    reason: Reason,
+    scripts: Vec<Arc<Script>>,
+}
+
+impl Group {
+    /// Whether interpreters of this group can be replaced.
+    pub(crate) fn replaces_interpreters(&self) -> bool {
+        CAN_END_INTERPRETERS && !self.name.is_main()
+    }
+
+    /// Has a replica replaced, when its turn comes.
+    pub(crate) fn replace(self: &Arc<Self>, id: ReplicaId, reason: Reason) {
+        if !self.replaces_interpreters() {
+            return;
+        }
+        let mut pool = self.pool();
+        let outdated: Vec<_> = match reason {
+            Reason::ScriptChanged => serving(&pool).collect(),
+            Reason::MaximumRequests(_) => vec![id],
+        };
+        for id in outdated {
+            let succession = &mut pool.succession;
+            if !succession.waiting.iter().any(|(waiting, _)| *waiting == id) {
+                succession.waiting.push_back((id, reason));
+            }
+        }
+        self.begin_next(pool);
+    }
+
+    /// Starts the next successor, unless one is under way.
+    fn begin_next(self: &Arc<Self>, mut pool: MutexGuard<'_, Pool>) {
+        let now = Instant::now();
+        let paused = pool.succession.not_before.is_some_and(|until| now < until);
+        if paused || pool.limits.is_some() || pool.succession.left_over >= LEFT_OVER_LIMIT {
+            pool.succession.waiting.clear();
+            return;
+        }
+        while pool.succession.underway.is_none()
+            && let Some((predecessor, reason)) = pool.succession.waiting.pop_front()
+        {
+            let Some(slot) = pool.slot(predecessor).filter(|slot| slot.life == Life::Serving)
+            else {
+                continue;
+            };
+            let Some(replica) = slot.replica.clone() else { continue };
+            let member = self.queue.enroll(now);
+            pool.succession.underway = Some(member.replica());
+            pool.replicas.push(Slot::starting(member.replica()));
+            drop(pool);
+            let scripts = replica.residents.loaded_scripts();
+            return self.start_owner(member, Some(Heritage { predecessor, reason, scripts }));
+        }
+    }
+
+    /// Loads into a successor what its predecessor had loaded; says whether it can take over.
+    pub(crate) fn inherit(
+        &self,
+        replica: &Replica,
+        state: &mut ThreadState,
+        heritage: &Heritage,
+    ) -> bool {
+        let loaded = state.attach(|py| replica.residents.load(py, &heritage.scripts));
+        let Err((refusal, traceback)) = loaded else { return true };
+        tracing::error!(
+            "{}: application group '{}' goes on with the interpreter it has: {}, but a fresh one \
+             could not take its place: {refusal}",
+            Code::NotReplaced,
+            self.name,
+            heritage.reason
+        );
+        traceback.lines().for_each(|line| tracing::error!("{line}"));
+        false
+    }
+
+    /// The successor serves: its predecessor takes no more jobs.
+    pub(crate) fn take_over(self: &Arc<Self>, successor: ReplicaId, heritage: &Heritage) {
+        let mut pool = self.pool();
+        if let Some(slot) = pool.slot(heritage.predecessor) {
+            slot.life = Life::Draining;
+        }
+        pool.succession.underway = None;
+        // Jobs that only it could do: whoever waits for them is told that they are lost.
+        let own = self.queue.retire(heritage.predecessor);
+        tracing::info!(
+            "application group '{}': replica {successor} has taken the place of replica {}: {}",
+            self.name,
+            heritage.predecessor,
+            heritage.reason
+        );
+        self.begin_next(pool);
+        drop(own);
+    }
+
+    /// A replica could not be made or not take over; if it was a successor, that is over.
+    pub(crate) fn succession_failed(&self, id: ReplicaId) {
+        let succession = &mut self.pool().succession;
+        if succession.underway.take_if(|successor| *successor == id).is_some() {
+            succession.waiting.clear();
+            succession.not_before = Some(Instant::now() + PAUSE);
+        }
+    }
+
+    /// A predecessor could not be ended.
+    pub(crate) fn left_over(&self) {
+        let mut pool = self.pool();
+        pool.succession.left_over += 1;
+        if pool.succession.left_over == LEFT_OVER_LIMIT {
+            for replica in pool.replicas.iter().filter_map(|slot| slot.replica.as_ref()) {
+                replica.residents.may_be_replaced(false);
+            }
+            drop(pool);
+            tracing::warn!(
+                "{}: {LEFT_OVER_LIMIT} interpreters of application group '{}' were replaced and could \
+                 not be ended, since threads of the application go on in them; from now on changed \
+                 scripts are loaded again in the interpreter there is. Let the application end its \
+                 threads when it is told to stop (mod_wsgi.subscribe_shutdown)",
+                Code::NotReplaced,
+                self.name
+            );
+        }
+    }
+}
+
+fn serving(pool: &Pool) -> impl Iterator<Item = ReplicaId> {
+    pool.replicas.iter().filter(|slot| slot.life == Life::Serving).map(|slot| slot.id)
+}

@@ -1,0 +1,282 @@
+//! Interpreters that are replaced while their group goes on serving: `WSGIScriptReloading Interpreter`
+//! and `WSGIInterpreterMaximumRequests`. It takes CPython 3.14 or later; what earlier ones do instead
+//! is tested as well.
+
+use crate::harness::{Conf, Load, Mode, Request, Response, Server, at_once, eventually, write};
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::time::{Duration, SystemTime};
+
+/// Says which interpreter it runs in, `TEXT`, and what the module `helper` says. `/held` waits at the
+/// gate `request` first. `MORE` is run when it is loaded.
+const APPLICATION: &str = r#"
+import atexit, os, sys, threading, time
+import helper
+try:
+    import _interpreters
+except ImportError:  # Python 3.12
+    import _xxsubinterpreters as _interpreters
+
+STATE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "state")
+
+def wait_at(name):
+    with open(os.path.join(STATE, name), "rb", buffering=0) as gate:
+        gate.read(1)
+
+def number():
+    number = _interpreters.get_current()
+    return int(number[0] if isinstance(number, tuple) else number)
+
+def leave_a_note():
+    with open(os.path.join(STATE, f"ended-{number()}"), "w") as note:
+        note.write("goodbye")
+
+atexit.register(leave_a_note)
+MORE
+
+def handle_request(environ, start_response):
+    if environ["PATH_INFO"].endswith("/held"):
+        wait_at("request")
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    facts = {"text": "TEXT", "interpreter": number(), "helper": helper.text}
+    return [f"{name}\t{value!r}\n".encode() for name, value in facts.items()]
+"#;
+
+struct Site {
+    server: Server,
+    edits: Cell<u64>,
+}
+
+impl Site {
+    fn start(more: &str) -> Self {
+        let conf = Conf::new(
+            "WSGIApplicationGroup app\nWSGIHandlerScript app ${APPS}/own.wsgi\n\
+             <Location /app>\nSetHandler app\n</Location>\nWSGIPythonPath ${ROOT}/modules",
+        );
+        let server = Server::start_with(conf.and(more), |root| {
+            write(root, "apps/own.wsgi", &script("first", ""));
+            write(root, "modules/helper.py", "text = 'first'\n");
+        });
+        Self { server, edits: Cell::new(0) }
+    }
+
+    fn get(&self) -> Response {
+        let answer = self.server.get("/app");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer
+    }
+
+    fn interpreter(&self) -> String {
+        self.get().fact("interpreter")
+    }
+
+    /// Puts a new script in the place of the old one, at once and with a time of its own.
+    fn edit(&self, script: &str) {
+        self.edits.set(self.edits.get() + 10);
+        self.server.write("apps/new.wsgi", script);
+        let (new, own) = (self.server.path("apps/new.wsgi"), self.server.path("apps/own.wsgi"));
+        let file = File::options().write(true).open(&new).expect("the script is opened");
+        let time = SystemTime::now() + Duration::from_secs(self.edits.get());
+        file.set_modified(time).expect("its time is set");
+        std::fs::rename(new, own).expect("it is moved");
+    }
+
+    /// Asks until the answer says this; every answer on the way has to be a good one.
+    fn until_it_says(&self, text: &str) -> Response {
+        let wanted = format!("'{text}'");
+        eventually("the new answer", || Some(self.get()).filter(|it| it.fact("text") == wanted))
+    }
+
+    /// Waits until the interpreter of this number has run its exit functions.
+    fn ended(&self, interpreter: &str) {
+        let note = self.server.path(&format!("state/ended-{interpreter}"));
+        eventually("a note of an interpreter that has ended", || note.exists().then_some(()));
+    }
+}
+
+fn script(text: &str, more: &str) -> String {
+    APPLICATION.replace("TEXT", text).replace("MORE", more)
+}
+
+/// Whether this Python can do it, by what it says when httpd starts.
+fn replaces(site: &Site) -> bool {
+    site.get();
+    let cannot = site.server.log().lines_with(&["MNF0029", "cannot end an interpreter safely"]);
+    if !cannot.is_empty() {
+        println!("skipped: this Python cannot end interpreters");
+    }
+    cannot.is_empty()
+}
+
+const BY_INTERPRETER: &str = "WSGIScriptReloading Interpreter";
+
+#[test]
+fn a_changed_application_is_loaded_anew_while_the_old_one_serves() {
+    let site = Site::start(BY_INTERPRETER);
+    if !replaces(&site) {
+        return;
+    }
+    let (import, request) = (site.server.gate("import"), site.server.gate("request"));
+    let old = site.interpreter();
+    let mut under_way = site.server.client();
+    under_way.send_head(&Request::get("/app/held"));
+    request.held();
+    site.server.write("modules/helper.py", "text = 'second'\n");
+    site.edit(&script("second", "wait_at('import')"));
+    // This one finds the change; neither it nor any other waits for the import.
+    for answer in at_once(4, |_| site.server.get("/app")) {
+        assert_eq!(answer.fact("text"), "'first'");
+    }
+    import.held();
+    assert_eq!(site.interpreter(), old);
+    import.open();
+    let answer = site.until_it_says("second");
+    assert_eq!(answer.fact("helper"), "'second'", "what it imports is loaded anew as well");
+    let new = answer.fact("interpreter");
+    assert_ne!(new, old);
+    // The request that had begun is finished where it began, and then that interpreter ends.
+    request.open();
+    assert_eq!(under_way.read("GET").fact("interpreter"), old);
+    site.ended(&old);
+    assert_eq!(site.interpreter(), new);
+    site.server.stop();
+}
+
+#[test]
+fn new_code_that_cannot_be_loaded_leaves_the_old_at_work_until_it_is_mended() {
+    let site = Site::start(BY_INTERPRETER);
+    if !replaces(&site) {
+        return;
+    }
+    let old = site.interpreter();
+    site.edit(&script("second", "raise LookupError('not yet')"));
+    site.get();
+    let line = site.server.log().wait_for(&[":error]", "MNF0034", "'app'"]);
+    assert!(line.contains("a script has changed") && line.contains("own.wsgi"), "{line}");
+    site.server.log().wait_for(&["LookupError: not yet"]);
+    for _ in 0..20 {
+        assert_eq!(site.interpreter(), old);
+    }
+    assert_eq!(site.server.log().lines_with(&["MNF0034"]).len(), 1, "not tried for each request");
+    // Tried again when it changes, though not within a second.
+    std::thread::sleep(Duration::from_secs(1));
+    site.edit(&script("third", ""));
+    let answer = eventually("the mended code", || {
+        site.edit(&script("third", ""));
+        Some(site.get()).filter(|it| it.fact("text") == "'third'")
+    });
+    assert_ne!(answer.fact("interpreter"), old);
+    site.server.stop();
+}
+
+#[test]
+fn every_replica_is_replaced() {
+    let site = Site::start(&format!("WSGIReplicas 2\n{BY_INTERPRETER}"));
+    if !replaces(&site) {
+        return;
+    }
+    let lines = site.server.log().wait_for_count(&["application group 'app': sub-interpreter"], 2);
+    assert_eq!(lines.len(), 2);
+    site.edit(&script("second", ""));
+    site.until_it_says("second");
+    site.server.log().wait_for_count(&["has taken the place of", "a script has changed"], 2);
+    for answer in at_once(32, |_| site.server.get("/app")) {
+        assert_eq!(answer.fact("text"), "'second'");
+    }
+    site.server.stop();
+}
+
+#[test]
+fn replacements_under_load_fail_no_request() {
+    let site = Site::start(&format!("WSGIReplicas 2\n{BY_INTERPRETER}"));
+    if !replaces(&site) {
+        return;
+    }
+    let load = Load::start(site.server.address(), "/app", 4, Mode::KeepAlive);
+    for round in 0..10 {
+        load.goes_on(20);
+        let text = format!("version {round}");
+        site.edit(&script(&text, ""));
+        site.until_it_says(&text);
+    }
+    load.goes_on(20);
+    let tally = load.finish();
+    assert!(tally.failures.is_empty() && tally.resets == 0, "{tally:?}");
+    assert!(site.server.log().lines_with(&["MNF"]).is_empty());
+    site.server.stop();
+}
+
+#[test]
+fn an_interpreter_that_has_served_enough_is_replaced() {
+    let site = Site::start("WSGIInterpreterMaximumRequests 5");
+    site.get();
+    let cannot = site.server.log().lines_with(&["MNF0029", "WSGIInterpreterMaximumRequests"]);
+    if let Some(line) = cannot.first() {
+        assert!(line.contains("'app'") && line.contains("3.14"), "{line}");
+        let interpreters: BTreeSet<_> = (0..60).map(|_| site.interpreter()).collect();
+        assert_eq!(interpreters.len(), 1, "this Python cannot end interpreters");
+        return;
+    }
+    let load = Load::start(site.server.address(), "/app", 4, Mode::KeepAlive);
+    let mut interpreters = BTreeSet::new();
+    eventually("a third interpreter", || {
+        interpreters.insert(site.interpreter());
+        (interpreters.len() >= 3).then_some(())
+    });
+    let tally = load.finish();
+    assert!(tally.failures.is_empty() && tally.resets == 0, "{tally:?}");
+    site.server.log().wait_for(&["has taken the place of", "it has served 5 requests"]);
+    site.server.stop();
+}
+
+#[test]
+fn interpreters_that_cannot_be_ended_are_bounded_and_scripts_are_reloaded_in_them() {
+    let site = Site::start(BY_INTERPRETER);
+    if !replaces(&site) {
+        return;
+    }
+    let for_ever = "threading.Thread(target=threading.Event().wait, daemon=True).start()";
+    site.edit(&script("with a thread", for_ever));
+    site.until_it_says("with a thread");
+    let given_up = || !site.server.log().lines_with(&[":warn]", "MNF0034", "'app'"]).is_empty();
+    for round in 0..20 {
+        if given_up() {
+            break;
+        }
+        let text = format!("round {round}");
+        site.edit(&script(&text, for_ever));
+        let replaced = site.until_it_says(&text).fact("interpreter");
+        assert!(!replaced.is_empty());
+        std::thread::sleep(Duration::from_millis(300)); // that the old one may come to its end
+    }
+    assert!(given_up(), "no end of interpreters");
+    let last = site.interpreter();
+    site.edit(&script("by module", for_ever));
+    assert_eq!(site.until_it_says("by module").fact("interpreter"), last);
+}
+
+#[test]
+fn an_earlier_python_loads_the_script_again_and_says_so() {
+    let site = Site::start(BY_INTERPRETER);
+    if replaces(&site) {
+        println!("skipped: this Python replaces interpreters");
+        return;
+    }
+    let line = site.server.log().wait_for(&[":warn]", "MNF0029", "WSGIScriptReloading"]);
+    assert!(line.contains("works as On") && line.contains("3.14"), "{line}");
+    let old = site.interpreter();
+    site.edit(&script("second", ""));
+    let answer = site.get();
+    assert_eq!((answer.fact("text"), answer.fact("interpreter")), ("'second'".into(), old));
+}
+
+#[test]
+fn the_main_interpreter_loads_the_script_again() {
+    let site = Site::start(&format!("{BY_INTERPRETER}\nWSGIApplicationGroup %{{GLOBAL}}"));
+    let old = site.interpreter();
+    assert_eq!(old, "0");
+    site.edit(&script("second", ""));
+    let answer = site.get();
+    assert_eq!((answer.fact("text"), answer.fact("interpreter")), ("'second'".into(), old));
+}
