@@ -592,7 +592,7 @@ fn options(name: &GroupName, settings: &Settings) -> (Resolved, Vec<String>) {
     let (table, httpd) = (&settings.options, GroupName::default());
     let mut notes = Vec::new();
     let mut options = table.resolve(&httpd, name);
-    if !(CAN_END_INTERPRETERS && !name.is_main()) && options.maximum_requests.take().is_some() {
+    if (name.is_main() || !CAN_END_INTERPRETERS) && options.maximum_requests.take().is_some() {
         let why = match name.is_main() {
             true => "it is the main interpreter, which lives as long as the process",
             false => "this version of Python cannot end an interpreter safely, 3.14 and later can",
