@@ -20,6 +20,8 @@ pub struct Conversation {
     group: Arc<Group>,
     /// When a job that no thread has taken fails; for requests nested in another one.
     give_up: Option<Instant>,
+    /// When the request has taken too long, and how long it may take.
+    deadline: Option<(Instant, Duration)>,
 }
 
 /// What comes next in a conversation.
@@ -32,9 +34,14 @@ pub enum Event {
 }
 
 impl Conversation {
-    pub(crate) fn new(end: RequestEnd, group: Arc<Group>, patience: Option<Duration>) -> Self {
+    pub(crate) fn new(
+        end: RequestEnd,
+        group: Arc<Group>,
+        patience: Option<Duration>,
+        deadline: Option<(Instant, Duration)>,
+    ) -> Self {
         let give_up = patience.map(|patience| Instant::now() + patience);
-        Self { end, group, give_up }
+        Self { end, group, give_up, deadline }
     }
 
     /// Waits for what comes next.
@@ -50,10 +57,15 @@ impl Conversation {
     fn wait(&self, limit: Option<Instant>) -> Option<Event> {
         let mut patience = PATIENCE;
         let event = loop {
-            let left = limit.map(|limit| limit.saturating_duration_since(Instant::now()));
+            let until = |limit: Instant| limit.saturating_duration_since(Instant::now());
+            let left = limit.map(until);
+            let in_time = self.deadline.map(|(deadline, _)| until(deadline));
             let patience_now = (!self.end.started()).then_some(patience);
-            match self.end.next(left.into_iter().chain(patience_now).min()) {
+            match self.end.next(left.into_iter().chain(in_time).chain(patience_now).min()) {
                 Next::Reply(reply) => break Event::Reply(reply),
+                Next::Timeout if in_time.is_some_and(|left| left.is_zero()) => {
+                    break Event::Failed(self.too_long());
+                }
                 Next::Timeout if left.is_some_and(|left| left.is_zero()) => return None,
                 Next::Timeout if self.end.started() => {}
                 Next::Timeout => {
@@ -86,6 +98,22 @@ impl Conversation {
     /// Answers [`Reply::Ask`] or [`Reply::AskVariable`].
     pub fn answer(&self, answer: Answer) {
         self.end.answer(answer);
+    }
+
+    fn too_long(&self) -> Refusal {
+        let seconds = self.deadline.map_or(0.0, |(_, limit)| limit.as_secs_f64());
+        let what = match self.end.started() {
+            true => "its application has not answered in time",
+            false => "no thread became free for it in time",
+        };
+        Refusal::new(
+            Code::RequestTimeout,
+            format!(
+                "the request in application group '{}' took longer than WSGIRequestTimeout allows \
+                 ({seconds} s): {what}",
+                self.group.name()
+            ),
+        )
     }
 
     fn nested_too_long(&self) -> Refusal {

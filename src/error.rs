@@ -90,13 +90,17 @@ codes! {
     HookResult = 33,
     /// A fresh interpreter could not take the place of one that is out of date.
     NotReplaced = 34,
+    /// A request did not end although it was interrupted, and its thread was given up.
+    ThreadStuck = 35,
+    /// So many threads are in requests that do not end that the group takes no more.
+    GroupStuck = 36,
 }
 
 impl Code {
     /// The HTTP status of a request that fails with this.
     pub fn status(self) -> u16 {
         match self {
-            Self::QueueFull | Self::InterpreterLimit | Self::Stopping => 503,
+            Self::QueueFull | Self::InterpreterLimit | Self::Stopping | Self::GroupStuck => 503,
             Self::RequestTimeout => 504,
             _ => 500,
         }

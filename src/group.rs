@@ -2,16 +2,14 @@
 //! takes another's place is in [`crate::succession`].
 
 use crate::exchange::ApplicationEnd;
+use crate::interp::ThreadState;
 use crate::interp::ending::End;
-use crate::interp::exception::Exception;
-use crate::interp::{Attached, ThreadState};
 use crate::options::{Resolved, SwitchInterval};
 use crate::queue::{Member, Queue, Rejected, ReplicaId};
 use crate::replica::{Replica, Server};
-use crate::slow::{Question, Seat, Watchdog};
 use crate::spawn::spawn;
 use crate::succession::{Heritage, Succession};
-use crate::wsgi::Residents;
+use crate::watchdog::{Question, Watchdog};
 use crate::{Code, Gil, Outcome, Refusal, Settings};
 use cpython_sys::CAN_END_INTERPRETERS;
 use std::fmt;
@@ -60,7 +58,7 @@ impl fmt::Display for GroupName {
 #[derive(Debug)]
 pub(crate) struct Shared {
     settings: Settings,
-    /// Looks for slow requests, where that is wanted.
+    /// Looks for requests that take long, where that is wanted.
     watchdog: Option<Arc<Watchdog>>,
     /// Whether every sub-interpreter is gone, once that is known.
     others_gone: Mutex<Option<bool>>,
@@ -69,7 +67,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(settings: Settings) -> Self {
-        let watchdog = settings.slow_requests.map(Watchdog::start);
+        let watchdog = Watchdog::start(&settings);
         Self { settings, watchdog, others_gone: Mutex::default(), others_known: Condvar::new() }
     }
 
@@ -115,7 +113,7 @@ pub(crate) struct Group {
 /// The replicas of a group.
 #[derive(Default)]
 pub(crate) struct Pool {
-    phase: Phase,
+    pub(crate) phase: Phase,
     /// Those that have not ended.
     pub(crate) replicas: Vec<Slot>,
     /// The worst end that one of them has come to.
@@ -126,7 +124,7 @@ pub(crate) struct Pool {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     /// There are no replicas; the first job makes them.
     #[default]
     Cold,
@@ -156,6 +154,8 @@ pub(crate) enum Life {
     Draining,
     /// No request of it is under way: `atexit` callbacks and the like.
     Ending,
+    /// A request keeps its GIL and does not end; nobody waits for it.
+    Lost,
 }
 
 /// How long what runs in a process may take to come to its end.
@@ -183,10 +183,16 @@ impl Pool {
         let now = Instant::now();
         let limits = self.limits.unwrap_or(Limits { requests: now, everything: now });
         let limit = |slot: &Slot| match slot.life {
-            Life::Starting | Life::Serving | Life::Draining => limits.requests,
-            Life::Ending => limits.everything,
+            Life::Starting | Life::Serving | Life::Draining => Some(limits.requests),
+            Life::Ending => Some(limits.everything),
+            Life::Lost => None,
         };
-        self.replicas.iter().map(limit).max()
+        self.replicas.iter().filter_map(limit).max()
+    }
+
+    /// How many replicas are in this phase of their lives.
+    pub(crate) fn count(&self, life: Life) -> usize {
+        self.replicas.iter().filter(|slot| slot.life == life).count()
     }
 }
 
@@ -233,12 +239,21 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// The group is closed, or its queue is full.
+    /// The group is closed or stuck, or its queue is full.
     pub(crate) fn submit(self: &Arc<Self>, job: ApplicationEnd) -> Result<(), Refusal> {
         self.note();
         match self.queue.submit(job, Instant::now()) {
             Ok(members) => members.into_iter().for_each(|member| self.grow(member)),
             Err(Rejected::Closed(_)) => return Err(stopping()),
+            Err(Rejected::Stuck(_)) => {
+                let detail = format!(
+                    "requests that do not end keep application group '{}' from serving others; the \
+                     lines with {} before this one say where they are",
+                    self.name,
+                    Code::ThreadStuck
+                );
+                return Err(Refusal::new(Code::GroupStuck, detail));
+            }
             Err(Rejected::Full(_)) => {
                 let detail = format!(
                     "{} requests wait for application group '{}' already",
@@ -310,9 +325,7 @@ impl Group {
             // A panic is printed where it happens; the group has to learn that this is over.
             let looked = catch_unwind(AssertUnwindSafe(|| {
                 if let Some(mut state) = replica.interpreter.thread_state() {
-                    state.attach(|py| {
-                        question.answer(|seat, turn| see(py, &replica.residents, seat, turn));
-                    });
+                    state.attach(|py| question.answer(py, &replica));
                 }
             }));
             drop((replica, looked));
@@ -350,7 +363,10 @@ impl Group {
     pub(crate) fn wait_for_end(&self) -> End {
         let mut pool = self.pool();
         loop {
-            let Some(limit) = pool.limit() else { return pool.worst.unwrap_or(End::Gone) };
+            let Some(limit) = pool.limit() else {
+                let lost = (!pool.replicas.is_empty()).then_some(End::Late);
+                return pool.worst.max(lost).unwrap_or(End::Gone);
+            };
             match self.wait_until(pool, limit) {
                 Some(waited) => pool = waited,
                 None => return End::Late,
@@ -431,6 +447,7 @@ impl Group {
         if was_replaced && end != End::Gone {
             self.left_over();
         }
+        self.refill();
         if !inherited {
             self.succession_failed(id);
         }
@@ -455,8 +472,8 @@ impl Group {
         idle_limit: Option<Duration>,
     ) {
         let watchdog = self.shared.watchdog();
-        let seat = watchdog
-            .map(|dog| dog.seat(Arc::downgrade(self), replica.id, member.number(), state.handle()));
+        let seat =
+            watchdog.map(|dog| dog.seat(Arc::downgrade(self), replica.id, member.number(), state));
         let server = Server { group: self, replica, seat: seat.clone() };
         server.serve(state, member, idle_limit);
         if let (Some(watchdog), Some(seat)) = (watchdog, &seat) {
@@ -484,15 +501,15 @@ impl Group {
     /// comes back. Returns when everything has to have ended.
     fn wait_for_helpers(&self, id: ReplicaId) -> Instant {
         let mut pool = self.pool();
-        if let Some(slot) = pool.slot(id) {
-            slot.replica = None;
-        }
         let mut enough = None;
-        loop {
+        let deadline = loop {
             let looked_at = pool.slot(id).is_some_and(|slot| slot.looked_at);
             let limits = pool.limits;
-            if self.queue.members(id) == 0 && !looked_at {
-                return limits.map_or_else(|| Instant::now() + END_LIMIT, |it| it.everything);
+            let (members, lost) = self.queue.members(id);
+            // Those that are lost may come back, but not for a process that goes.
+            let expected = if limits.is_some() { members - lost } else { members };
+            if expected == 0 && !looked_at {
+                break limits.map_or_else(|| Instant::now() + END_LIMIT, |it| it.everything);
             }
             pool = match limits {
                 None => self.wait(pool),
@@ -501,11 +518,19 @@ impl Group {
                     let enough = *enough.get_or_insert(limits.requests - left / 4);
                     match self.wait_until(pool, enough) {
                         Some(waited) => waited,
-                        None => return limits.everything,
+                        None => {
+                            pool = self.pool();
+                            break limits.everything;
+                        }
                     }
                 }
             };
+        };
+        // From now on nobody looks at its threads.
+        if let Some(slot) = pool.slot(id) {
+            slot.replica = None;
         }
+        deadline
     }
 
     /// The interpreter could not be made: those who wait are told, and the next job tries again.
@@ -623,28 +648,6 @@ fn options(name: &GroupName, settings: &Settings) -> (Resolved, Vec<String>) {
         options.replicas = 1;
     }
     (options, notes)
-}
-
-/// Where a thread is, seen from a thread that is attached to the same interpreter.
-fn see(
-    py: Attached<'_>,
-    residents: &Residents,
-    seat: &Seat,
-    turn: u64,
-) -> Result<String, &'static str> {
-    if !seat.still(turn) {
-        return Err("it has just ended");
-    }
-    // SAFETY: we hold the GIL and the request is still served, so the thread keeps its state until
-    // we let go of the GIL, which nothing between that look and this does.
-    let frame = unsafe { seat.state().frame(py) };
-    let frame = frame.ok_or(
-        "none of its Python code runs: it waits for its client, or for the GIL, or has just begun",
-    )?;
-    residents.format_stack(&frame).map_err(|raised| {
-        drop(Exception::take(py, raised));
-        "its stack could not be formatted"
-    })
 }
 
 impl fmt::Debug for Group {

@@ -9,6 +9,7 @@ use std::fmt::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// One request, as its application will see it.
 #[derive(Debug, Default)]
@@ -21,12 +22,25 @@ pub struct Job {
     pub script: Option<Arc<Script>>,
     /// What to do where the script has changed.
     pub reload: Reload,
+    /// How long the request may take.
+    pub timeout: Option<Timeout>,
+    /// When that is over; set when the job is handed over.
+    pub(crate) deadline: Option<Instant>,
     /// Whether `wsgi.url_scheme` is `https`; for a hook, whether the connection is encrypted.
     pub https: bool,
     /// When the server received the request, in microseconds since 1970.
     pub received: i64,
     /// Which log lines about this request the server writes.
     pub verbosity: Verbosity,
+}
+
+/// How long a request may take, from the moment it is handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeout {
+    /// After this the client is told that it took too long, and the application is interrupted.
+    pub limit: Duration,
+    /// How long the application has to end after that. Then its thread is given up.
+    pub grace: Duration,
 }
 
 /// What to do where the script of a job has changed since it was loaded.
@@ -89,6 +103,8 @@ impl Job {
         self.task = Task::Serve;
         self.script = None;
         self.reload = Reload::Never;
+        self.timeout = None;
+        self.deadline = None;
         self.https = false;
         self.received = 0;
         self.verbosity = Verbosity::default();

@@ -31,6 +31,10 @@ use std::time::{Duration, Instant};
 /// that serves short requests takes several jobs in that time; one that is blocked takes none.
 pub(crate) const PATIENCE: Duration = Duration::from_micros(200);
 
+/// How many threads of a group may be lost at least before it takes no more jobs: as many as a
+/// replica may have, if that is more.
+const LOST_LIMIT: usize = 4;
+
 /// A replica's number within its group; none is used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ReplicaId(u64);
@@ -59,6 +63,8 @@ pub(crate) enum Rejected<J> {
     Full(J),
     /// The queue is closed.
     Closed(J),
+    /// So many threads do not come back from what they do that no more are made.
+    Stuck(J),
 }
 
 /// The jobs of a group and the threads that wait for them.
@@ -76,6 +82,10 @@ struct State<J> {
     jobs: VecDeque<J>,
     /// No more jobs are taken; those that wait are served, then everybody leaves.
     closed: bool,
+    /// Nobody can serve before a thread that is lost comes back.
+    refusing: bool,
+    /// How many threads are lost.
+    lost: usize,
     replicas: BTreeMap<ReplicaId, Roster<J>>,
     next: u64,
 }
@@ -126,6 +136,8 @@ impl<J> Queue<J> {
         let state = Mutex::new(State {
             jobs: VecDeque::new(),
             closed: false,
+            refusing: false,
+            lost: 0,
             replicas: BTreeMap::new(),
             next: 0,
         });
@@ -160,7 +172,7 @@ impl<J> Queue<J> {
     ///
     /// # Errors
     ///
-    /// The queue is closed or full.
+    /// The queue is closed or full, or nobody is left who could serve.
     pub(crate) fn submit(
         self: &Arc<Self>,
         job: J,
@@ -169,6 +181,9 @@ impl<J> Queue<J> {
         let mut state = self.lock();
         if state.closed {
             return Err(Rejected::Closed(job));
+        }
+        if state.refusing || state.lost >= self.threads.max(LOST_LIMIT) {
+            return Err(Rejected::Stuck(job));
         }
         let free = state.replicas.values_mut().filter(|roster| roster.leader.is_some());
         if let Some(roster) = free.min_by_key(|roster| roster.busy()) {
@@ -229,20 +244,27 @@ impl<J> Queue<J> {
         own
     }
 
-    #[allow(dead_code, reason = "for the watchdog, which gives threads up")]
-    /// Counts a thread out that is not expected to come back. When it does, it leaves.
+    /// Counts a thread out that is not expected to come back. When it does, it is counted again.
     pub(crate) fn lose(&self, id: ReplicaId, number: usize) {
         let mut state = self.lock();
         let Some(roster) = state.replicas.get_mut(&id) else { return };
         if !roster.lost.contains(&number) {
             roster.lost.push(number);
             roster.members -= 1;
+            state.lost += 1;
         }
     }
 
-    /// How many threads of a replica have not left and are not lost.
-    pub(crate) fn members(&self, id: ReplicaId) -> usize {
-        self.lock().replicas.get(&id).map_or(0, |roster| roster.members)
+    /// Takes no jobs until a thread that is lost has come back.
+    pub(crate) fn refuse(&self) {
+        self.lock().refusing = true;
+    }
+
+    /// How many threads of a replica have not left, and how many of them are lost.
+    pub(crate) fn members(&self, id: ReplicaId) -> (usize, usize) {
+        let state = self.lock();
+        let roster = state.replicas.get(&id);
+        roster.map_or((0, 0), |roster| (roster.members + roster.lost.len(), roster.lost.len()))
     }
 
     /// Takes no more jobs; those that wait are served.
@@ -296,13 +318,25 @@ impl<J> State<J> {
         Some(job)
     }
 
-    /// Whether this thread has to leave.
-    fn is_over_for(&self, id: ReplicaId, number: usize) -> bool {
+    /// Whether the threads of this replica have to leave.
+    fn is_over_for(&self, id: ReplicaId) -> bool {
         self.replicas.get(&id).is_none_or(|roster| {
-            roster.retired
-                || roster.lost.contains(&number)
-                || self.closed && self.jobs.is_empty() && roster.own.is_empty()
+            roster.retired || self.closed && self.jobs.is_empty() && roster.own.is_empty()
         })
+    }
+
+    /// A thread has done what it did; if it was lost, it is so no more.
+    fn come_back(&mut self, id: ReplicaId, number: usize) {
+        if self.lost == 0 {
+            return;
+        }
+        let Some(roster) = self.replicas.get_mut(&id) else { return };
+        if let Some(place) = roster.lost.iter().position(|lost| *lost == number) {
+            roster.lost.swap_remove(place);
+            roster.members += 1;
+            self.lost -= 1;
+            self.refusing = false;
+        }
     }
 
     fn forget_if_empty(&mut self, id: ReplicaId) {
@@ -409,7 +443,8 @@ impl<J> Member<J> {
     /// An order that can be given at once; otherwise it will come by the mailbox.
     fn stand_by(&self, now: Instant) -> Option<Order<J>> {
         let mut state = self.queue.lock();
-        if state.is_over_for(self.replica, self.number) {
+        state.come_back(self.replica, self.number);
+        if state.is_over_for(self.replica) {
             return Some(Order::Leave);
         }
         let roster = state.replicas.get(&self.replica)?;
@@ -478,7 +513,7 @@ impl<J> Member<J> {
         let mut state = self.queue.lock();
         self.step_out(&mut state);
         self.in_line = false;
-        if state.is_over_for(self.replica, self.number) {
+        if state.is_over_for(self.replica) {
             return (None, None);
         }
         let job = state.pop(self.replica, now);
@@ -490,7 +525,8 @@ impl<J> Member<J> {
     /// The next job, for a thread that has the GIL and has just served one.
     pub(crate) fn take(&self, now: Instant) -> Option<J> {
         let mut state = self.queue.lock();
-        if state.is_over_for(self.replica, self.number) {
+        state.come_back(self.replica, self.number);
+        if state.is_over_for(self.replica) {
             return None;
         }
         state.pop(self.replica, now)
@@ -501,12 +537,10 @@ impl<J> Drop for Member<J> {
     fn drop(&mut self) {
         let mut state = self.queue.lock();
         self.step_out(&mut state);
+        state.come_back(self.replica, self.number);
         let over = state.closed;
         let Some(roster) = state.replicas.get_mut(&self.replica) else { return };
-        match roster.lost.iter().position(|number| *number == self.number) {
-            Some(place) => drop(roster.lost.swap_remove(place)),
-            None => roster.members -= 1,
-        }
+        roster.members -= 1;
         if roster.retired || over {
             state.forget_if_empty(self.replica);
         }

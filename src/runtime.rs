@@ -6,7 +6,7 @@ use crate::interp::ending::End;
 use crate::{Code, Conversation, GroupName, Job, Refusal, Settings};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many exchanges a process may have at once, for each request thread: requests nest.
 const EXCHANGES_PER_THREAD: usize = 16;
@@ -81,9 +81,14 @@ impl Runtime {
             return Err(refusal.clone());
         }
         let group = self.group(group)?;
-        let (request, application) = self.open(fill)?;
+        let (request, application) = self.open(|job| {
+            fill(job);
+            job.deadline = job.timeout.map(|timeout| Instant::now() + timeout.limit);
+        })?;
+        let job = application.job();
+        let deadline = job.deadline.zip(job.timeout.map(|timeout| timeout.limit));
         group.submit(application)?;
-        Ok(Conversation::new(request, group, nested))
+        Ok(Conversation::new(request, group, nested, deadline))
     }
 
     /// Hands a job to every replica of an application group, for what each of them has to do once,
@@ -102,7 +107,8 @@ impl Runtime {
         }
         let group = self.group(group)?;
         let ends = group.submit_to_each(|| self.open(&fill))?;
-        Ok(ends.into_iter().map(|end| Conversation::new(end, Arc::clone(&group), None)).collect())
+        let conversation = |end| Conversation::new(end, Arc::clone(&group), None, None);
+        Ok(ends.into_iter().map(conversation).collect())
     }
 
     fn open(&self, fill: impl FnOnce(&mut Job)) -> Result<(RequestEnd, ApplicationEnd), Refusal> {

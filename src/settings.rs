@@ -20,6 +20,9 @@ pub struct Settings {
     pub destroy_interpreters: bool,
     /// How long a request may run before a line says so.
     pub slow_requests: Option<Duration>,
+    /// The shortest time that [`crate::Job::timeout`] gives requests; without it nobody looks whether
+    /// they keep to theirs.
+    pub request_timeout: Option<Duration>,
     /// How many threads of the server hand requests over.
     pub request_threads: usize,
     /// How many threads an interpreter may have.
@@ -88,6 +91,7 @@ impl Default for Settings {
             options: OptionsTable::default(),
             destroy_interpreters: true,
             slow_requests: None,
+            request_timeout: None,
             request_threads: 1,
             interpreter_threads: 1,
             interpreter_limit: 64,

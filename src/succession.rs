@@ -4,7 +4,7 @@
 //!
 //! Where an interpreter cannot be ended (CPython before 3.14, the main interpreter) none is replaced.
 
-use crate::group::{Group, Life, Pool, Slot};
+use crate::group::{Group, Life, Phase, Pool, Slot};
 use crate::interp::ThreadState;
 use crate::queue::ReplicaId;
 use crate::replica::Replica;
@@ -22,6 +22,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How many predecessors may be left that could not be ended: each keeps its memory.
 const LEFT_OVER_LIMIT: usize = 4;
 
+/// How many replicas of a group may be in requests that do not end: each keeps its memory.
+const LOST_LIMIT: usize = 4;
+
 /// Why an interpreter is to be replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
@@ -29,6 +32,8 @@ pub(crate) enum Reason {
     ScriptChanged,
     /// It has served so many requests.
     MaximumRequests(NonZeroU64),
+    /// A thread of it is in a request that does not end.
+    Stuck,
 }
 
 impl fmt::Display for Reason {
@@ -36,6 +41,7 @@ impl fmt::Display for Reason {
         match self {
             Self::ScriptChanged => f.write_str("a script has changed"),
             Self::MaximumRequests(number) => write!(f, "it has served {number} requests"),
+            Self::Stuck => f.write_str("a request in it does not end"),
         }
     }
 }
@@ -75,7 +81,7 @@ impl Group {
         let mut pool = self.pool();
         let outdated: Vec<_> = match reason {
             Reason::ScriptChanged => serving(&pool).collect(),
-            Reason::MaximumRequests(_) => vec![id],
+            Reason::MaximumRequests(_) | Reason::Stuck => vec![id],
         };
         for id in outdated {
             let succession = &mut pool.succession;
@@ -157,6 +163,68 @@ impl Group {
             succession.waiting.clear();
             succession.not_before = Some(Instant::now() + PAUSE);
         }
+    }
+
+    /// Gives a thread up that serves a request which does not end, and says what comes in its place.
+    pub(crate) fn give_up(
+        self: &Arc<Self>,
+        id: ReplicaId,
+        thread: usize,
+        keeps_gil: bool,
+    ) -> &'static str {
+        let mut pool = self.pool();
+        if pool.limits.is_some() {
+            return "the process stops anyway";
+        }
+        self.queue.lose(id, thread);
+        if !keeps_gil {
+            let lost =
+                pool.replicas.iter().filter(|slot| self.queue.members(slot.id).1 > 0).count();
+            drop(pool);
+            if !self.replaces_interpreters() || lost > LOST_LIMIT {
+                return "its thread is given up, and another may take its place";
+            }
+            self.replace(id, Reason::Stuck);
+            return "its thread is given up, and the interpreter is replaced";
+        }
+        if self.name.is_main() {
+            self.queue.refuse();
+            return "it keeps the GIL of the main interpreter, so application group '%{GLOBAL}' serves no \
+                    request until it ends";
+        }
+        if let Some(slot) = pool.slot(id) {
+            slot.life = Life::Lost;
+        }
+        drop(pool);
+        let own = self.queue.retire(id);
+        drop(own);
+        if self.refill() {
+            "it keeps the GIL of its interpreter, which is given up; another takes its place"
+        } else {
+            "it keeps the GIL of its interpreter, which is given up"
+        }
+    }
+
+    /// Makes replicas anew in the place of those that are lost, as long as not too many are; says
+    /// whether it did.
+    pub(crate) fn refill(self: &Arc<Self>) -> bool {
+        let mut pool = self.pool();
+        let there = pool.count(Life::Serving) + pool.count(Life::Starting);
+        let missing = self.options.replicas.saturating_sub(there);
+        if pool.limits.is_some() || missing == 0 || pool.phase != Phase::Warm {
+            return false;
+        }
+        if pool.count(Life::Lost) > LOST_LIMIT {
+            if there == 0 {
+                self.queue.refuse();
+            }
+            return false;
+        }
+        let members: Vec<_> = (0..missing).map(|_| self.queue.enroll(Instant::now())).collect();
+        pool.replicas.extend(members.iter().map(|member| Slot::starting(member.replica())));
+        drop(pool);
+        members.into_iter().for_each(|member| self.start_owner(member, None));
+        true
     }
 
     /// A predecessor could not be ended.

@@ -273,6 +273,7 @@ fn settings(config: &ServerConfig) -> Settings {
         options: config.python.table(),
         destroy_interpreters: config.python.destroy_interpreter.unwrap_or(true),
         slow_requests: config.python.slow_requests,
+        request_timeout: config.python.request_timeout,
         request_threads: threads,
         interpreter_threads: config.interpreter_threads.unwrap_or(threads),
         interpreter_limit: config.interpreter_limit.unwrap_or(defaults.interpreter_limit),

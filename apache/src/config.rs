@@ -281,6 +281,8 @@ pub(crate) struct PythonConfig {
     pub(crate) destroy_interpreter: Option<bool>,
     /// WSGISlowRequests.
     pub(crate) slow_requests: Option<Duration>,
+    /// The shortest time that a WSGIRequestTimeout of any section gives.
+    pub(crate) request_timeout: Option<Duration>,
     /// WSGIServerMetrics.
     #[allow(dead_code, reason = "for mod_wsgi.server_metrics()")]
     pub(crate) server_metrics: Option<bool>,

@@ -76,6 +76,7 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         variables.fill(job, &script, target.handler_script);
         job.script = Some(script);
         job.reload = config.script_reloading.unwrap_or(Reload::Module);
+        job.timeout = rules.timeout.flatten();
         job.verbosity = log::request_verbosity(r);
     });
     match conversation {

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::proxies::{Header, Network, Trust};
-use manifold::GroupName;
+use manifold::{GroupName, Timeout};
 use std::sync::Arc;
 
 /// The part of a section's record that is about the treatment of requests. `None` leaves a matter
@@ -22,6 +22,8 @@ pub(crate) struct Rules {
     pub(crate) pass_request: Option<bool>,
     /// WSGIIgnoreActivity.
     pub(crate) ignore_activity: Option<bool>,
+    /// WSGIRequestTimeout; `Some(None)` where it is switched off.
+    pub(crate) timeout: Option<Option<Timeout>>,
     /// WSGIRestrictProcess.
     pub(crate) process_groups: Option<Arc<Vec<GroupName>>>,
     /// WSGITrustedProxies.
@@ -52,6 +54,7 @@ impl Rules {
             sendfile: more.sendfile.or(base.sendfile),
             pass_request: more.pass_request.or(base.pass_request),
             ignore_activity: more.ignore_activity.or(base.ignore_activity),
+            timeout: more.timeout.or(base.timeout),
             process_groups: more.process_groups.as_ref().or(base.process_groups.as_ref()).cloned(),
             proxies: more.proxies.as_ref().or(base.proxies.as_ref()).cloned(),
             proxy_headers: more.proxy_headers.as_ref().or(base.proxy_headers.as_ref()).cloned(),

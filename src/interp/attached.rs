@@ -1,6 +1,9 @@
 //! The proof that this thread is attached to an interpreter, and may touch its objects.
 
-use cpython_sys::{PyEval_RestoreThread, PyEval_SaveThread, PyThreadState};
+use super::Object;
+use cpython_sys::{
+    PyEval_RestoreThread, PyEval_SaveThread, PyThreadState, PyThreadState_SetAsyncExc,
+};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
@@ -36,6 +39,14 @@ impl<'py> Attached<'py> {
     /// [`Attached::detached`].
     pub(crate) unsafe fn assume() -> Self {
         Self { thread: PhantomData, interpreter: PhantomData }
+    }
+
+    /// Has an exception of this class raised in a thread of this interpreter, as soon as it runs Python
+    /// code; or none, if it has not been raised yet.
+    pub(crate) fn interrupt(self, thread: libc::c_long, class: Option<&Object<'py>>) {
+        let class = class.map_or(std::ptr::null_mut(), |class| class.as_ptr());
+        // SAFETY: attached; it takes a reference of its own, and knows no thread that has gone.
+        unsafe { PyThreadState_SetAsyncExc(thread, class) };
     }
 
     /// Lets the interpreter go while `wait` runs: for everything that may wait. `wait` can capture

@@ -57,6 +57,30 @@ impl Interpreter {
     }
 }
 
+impl Interpreter {
+    /// The frames that its other threads are in, at most `most`.
+    pub(crate) fn other_frames<'py>(
+        &self,
+        py: Attached<'py>,
+        but: ThreadHandle,
+        most: usize,
+    ) -> Vec<Object<'py>> {
+        let mut frames = Vec::new();
+        // SAFETY: attached, so no thread of this interpreter ends its state meanwhile.
+        let mut state = unsafe { PyInterpreterState_ThreadHead(self.raw.as_ptr()) };
+        while let Some(raw) = NonNull::new(state).filter(|_| frames.len() < most) {
+            let handle = ThreadHandle(raw);
+            if handle != but {
+                // SAFETY: the state is live, of the interpreter that this thread is attached to.
+                frames.extend(unsafe { handle.frame(py) });
+            }
+            // SAFETY: see above.
+            state = unsafe { PyThreadState_Next(state) };
+        }
+        frames
+    }
+}
+
 /// What makes a thread one of an interpreter's. It is used on the thread it was made for, and
 /// detached whenever [`ThreadState::attach`] is not running.
 #[derive(Debug)]
@@ -65,7 +89,7 @@ pub(crate) struct ThreadState {
 }
 
 /// The address of a thread state, by which other threads of its interpreter may look at it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ThreadHandle(NonNull<PyThreadState>);
 
 // SAFETY: it is an address; whoever follows it has to promise that the state is there.
@@ -92,6 +116,13 @@ impl ThreadState {
     /// By what other threads may look at it.
     pub(crate) fn handle(&self) -> ThreadHandle {
         ThreadHandle(self.raw)
+    }
+
+    /// By what CPython knows the current thread, for [`Attached::interrupt`].
+    pub(crate) fn ident(&self) -> libc::c_long {
+        // SAFETY: it takes nothing. CPython's number of a thread is this one on Linux.
+        let ident = unsafe { libc::pthread_self() };
+        libc::c_long::from_ne_bytes(ident.to_ne_bytes())
     }
 
     /// Takes over the state that the current thread is attached by, and detaches.

@@ -38,13 +38,13 @@ pub(crate) struct Residents {
     /// What every environ of this interpreter has in common.
     pub(super) base_environ: Kept,
     /// `mod_wsgi.RequestTimeout`.
-    pub(super) request_timeout: Kept,
+    pub(crate) request_timeout: Kept,
     pub(super) scripts: Scripts,
     pub(super) running: Arc<Running>,
     pub(super) events: Events,
     keys: Guarded<HashMap<Box<[u8]>, Kept>>,
     exit: ExitFunctions,
-    /// Formats a stack, where requests that take long are to be reported.
+    /// Formats a stack, where somebody watches requests.
     format_stack: Option<Kept>,
 }
 
@@ -145,13 +145,14 @@ impl Residents {
             let set = Object::import(py, c"sys")?.attribute(c"setswitchinterval")?;
             set.call([&Object::float(py, interval.seconds)?])?;
         }
-        let format_stack = match settings.slow_requests {
-            Some(_) => {
-                let source = concat!(include_str!("slow.py"), "\0");
-                let slow = module(py, c"_mod_manifold_slow", source)?;
-                Some(Kept::new(slow.attribute(c"format_stack")?))
+        let watched = settings.slow_requests.or(settings.request_timeout).is_some();
+        let format_stack = match watched {
+            true => {
+                let source = concat!(include_str!("stacks.py"), "\0");
+                let stacks = module(py, c"_mod_manifold_stacks", source)?;
+                Some(Kept::new(stacks.attribute(c"format_stack")?))
             }
-            None => None,
+            false => None,
         };
 
         bootstrap.attribute(c"provide_apache")?.call([&apache(py, settings)?])?;

@@ -43,6 +43,7 @@ mod recursion;
 mod reloading;
 mod replacement;
 mod replicas;
+mod request_timeout;
 mod runtime_directives;
 mod selection;
 mod slow_requests;

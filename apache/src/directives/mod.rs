@@ -56,6 +56,7 @@ fn apply(name: &str) -> Option<Apply> {
         "WSGITrustedProxyHeaders" => request::trusted_proxy_headers,
         "WSGITrustedProxies" => request::trusted_proxies,
         "WSGIPassApacheRequest" => request::pass_apache_request,
+        "WSGIRequestTimeout" => request::request_timeout,
         "WSGIIgnoreActivity" => request::ignore_activity,
         "WSGIRestrictProcess" => request::restrict_process,
         "WSGICaseSensitivity" => process::case_sensitivity,

@@ -2,11 +2,13 @@
 //! and which proxies are believed.
 
 use super::Directive;
+use super::runtime::parse;
 use crate::config::DirectoryConfig;
 use crate::proxies::{Header, Network};
 use crate::rules::{MapHead, Rules};
-use manifold::GroupName;
+use manifold::{GroupName, Timeout};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// `WSGIChunkedRequest On|Off`: whether request bodies may come in chunks.
 pub(super) fn chunked_request(directive: &mut Directive<'_>) -> Result<(), String> {
@@ -68,6 +70,35 @@ pub(super) fn pass_apache_request(directive: &mut Directive<'_>) -> Result<(), S
     directive.rules().pass_request = Some(value);
     Ok(())
 }
+
+/// `WSGIRequestTimeout seconds [seconds]`: how long a request may take, and how long it has to end once
+/// it is interrupted.
+pub(super) fn request_timeout(directive: &mut Directive<'_>) -> Result<(), String> {
+    let words = directive.all("number of seconds")?;
+    let accepted = "a number of seconds from 0.1 to 100000000, or Off";
+    let seconds = |directive: &Directive<'_>, word: &[u8]| {
+        let number = parse::<f64>(word).filter(|number| (0.1..=1e8).contains(number));
+        number.map(Duration::from_secs_f64).ok_or_else(|| directive.refuse(word, accepted))
+    };
+    let timeout = match &words[..] {
+        [word] if word.eq_ignore_ascii_case(b"off") => None,
+        [word] => Some(Timeout { limit: seconds(directive, word)?, grace: GRACE }),
+        [word, grace] => {
+            Some(Timeout { limit: seconds(directive, word)?, grace: seconds(directive, grace)? })
+        }
+        [_, _, other, ..] => {
+            return Err(directive.refuse(other, "expected; there are two numbers at most"));
+        }
+        [] => unreachable!("there is a first word"),
+    };
+    directive.rules().timeout = Some(timeout);
+    let shortest = &mut directive.server().python.request_timeout;
+    *shortest = shortest.iter().copied().chain(timeout.map(|timeout| timeout.limit)).min();
+    Ok(())
+}
+
+/// How long an interrupted request has to end, where nothing is said.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// `WSGIIgnoreActivity On|Off`: whether requests leave a daemon process's idle time alone.
 pub(super) fn ignore_activity(directive: &mut Directive<'_>) -> Result<(), String> {

@@ -248,6 +248,12 @@ pub(super) const ROWS: &[Row] = &[
         place: Place::MainServer,
     },
     Row {
+        name: c"WSGIRequestTimeout",
+        arguments: c"seconds [seconds-to-end]|Off",
+        default: "`Off`",
+        place: Place::Section,
+    },
+    Row {
         name: c"WSGIReplicas",
         arguments: c"number|Auto",
         default: "`1`",

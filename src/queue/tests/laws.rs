@@ -2,7 +2,7 @@
 //! want the GIL, block, come back, are given up, in any order. Whatever happens, no job is lost or
 //! taken twice, and of the threads that have not begun a job one at most stands in line for a GIL.
 
-use crate::queue::{Member, Order, PATIENCE, Queue, Rejected, ReplicaId};
+use crate::queue::{LOST_LIMIT, Member, Order, PATIENCE, Queue, Rejected, ReplicaId};
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::time::Instant;
@@ -91,6 +91,8 @@ struct Play {
     begun: Vec<u32>,
     /// Jobs that came back.
     returned: Vec<u32>,
+    /// How often a thread was lost.
+    losses: usize,
 }
 
 impl Play {
@@ -98,8 +100,16 @@ impl Play {
         let queue = Queue::new(LIMIT, THREADS);
         let (threads, replicas) = (Vec::new(), Vec::new());
         let now = Instant::now();
-        let mut play =
-            Self { queue, now, threads, replicas, submitted: 0, begun: vec![], returned: vec![] };
+        let mut play = Self {
+            queue,
+            now,
+            threads,
+            replicas,
+            submitted: 0,
+            begun: vec![],
+            returned: vec![],
+            losses: 0,
+        };
         play.enroll();
         play
     }
@@ -127,6 +137,11 @@ impl Play {
                 self.returned.push(job);
             }
             Err(Rejected::Closed(job)) => self.returned.push(job),
+            Err(Rejected::Stuck(job)) => {
+                let lost = self.threads.iter().filter(|thread| thread.lost).count();
+                assert!(lost >= LOST_LIMIT, "only {lost} threads are lost");
+                self.returned.push(job);
+            }
         }
     }
 
@@ -144,6 +159,7 @@ impl Play {
         let gil_is_held = self.gil_is_held(replica);
         let (now, thread) = (self.now, &mut self.threads[which]);
         let order = match &thread.place {
+            // What it was lost for is over.
             Place::Free => match thread.member.first_order() {
                 Some(order) => Some(order),
                 None => thread.member.stand_by(now),
@@ -169,6 +185,7 @@ impl Play {
             }
             Place::Running(_) => {
                 let job = thread.member.take(now);
+                thread.lost = false;
                 thread.place = job.map_or(Place::Free, Place::Running);
                 self.begun.extend(job);
                 return true;
@@ -225,6 +242,7 @@ impl Play {
                     && matches!(thread.place, Place::Blocked(_))
                 {
                     self.queue.lose(thread.member.replica(), thread.member.number());
+                    self.losses += usize::from(!thread.lost);
                     thread.lost = true;
                 }
             }
@@ -254,7 +272,8 @@ impl Play {
             let members = threads().filter(|thread| !thread.lost).count();
             let counted = state.replicas.get(id).map_or(0, |roster| roster.members);
             assert_eq!(counted, members);
-            assert!(members <= THREADS, "{members} threads");
+            // Those that come back are there besides those that were made meanwhile.
+            assert!(members <= THREADS + self.losses, "{members} threads");
             let leader = state.replicas.get(id).is_some_and(|roster| roster.leader.is_some());
             assert!(!leader || state.jobs.is_empty(), "jobs wait, and so does a leader");
         }
