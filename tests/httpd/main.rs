@@ -45,6 +45,7 @@ mod replacement;
 mod replicas;
 mod runtime_directives;
 mod selection;
+mod slow_readers;
 mod slow_requests;
 mod start_response;
 mod tls;
