@@ -4,7 +4,7 @@
 use crate::exchange::{Next, RequestEnd};
 use crate::group::Group;
 use crate::queue::PATIENCE;
-use crate::{Answer, Code, Refusal, Reply};
+use crate::{Answer, Code, Refusal, Reply, Store};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -93,6 +93,11 @@ impl Conversation {
             }
         };
         Some(event)
+    }
+
+    /// What responses of this process keep for slow clients.
+    pub fn store(&self) -> &Arc<Store> {
+        self.end.store()
     }
 
     /// Answers [`Reply::Ask`] or [`Reply::AskVariable`].

@@ -17,7 +17,7 @@
 mod tests;
 
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, MutexGuard, Receiver, Sender, bounded};
-use crate::{Job, LogEntry, Outcome, Part, Reply};
+use crate::{Job, LogEntry, Outcome, Part, Reply, Store};
 use crossbeam_channel::{RecvTimeoutError, TrySendError};
 use slab::Slab;
 use std::sync::atomic::Ordering;
@@ -53,6 +53,8 @@ pub struct Exchanges {
     table: Mutex<Table>,
     limit: usize,
     interrupted: AtomicBool,
+    /// What responses keep for slow clients.
+    store: Arc<Store>,
 }
 
 #[derive(Debug, Default)]
@@ -116,9 +118,16 @@ impl Message {
 }
 
 impl Exchanges {
-    /// A table for at most `limit` exchanges at a time.
+    /// A table for at most `limit` exchanges at a time, whose responses keep nothing for slow
+    /// clients.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { table: Mutex::default(), limit, interrupted: AtomicBool::new(false) })
+        Self::with_store(limit, Store::new(0))
+    }
+
+    /// The same, with room for what responses keep.
+    pub fn with_store(limit: usize, store: Arc<Store>) -> Arc<Self> {
+        let interrupted = AtomicBool::new(false);
+        Arc::new(Self { table: Mutex::default(), limit, interrupted, store })
     }
 
     /// Opens an exchange about the job that `fill` writes, or `None` at the limit.
@@ -298,6 +307,11 @@ impl RequestEnd {
         }
     }
 
+    /// What responses of this process keep for slow clients.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.hold.exchanges.store
+    }
+
     /// Answers a question.
     pub fn answer(&self, answer: Answer) {
         // There is room: the application asks one thing at a time.
@@ -365,6 +379,16 @@ impl Link {
         self.hold.slot.request_gone.load(Ordering::SeqCst)
     }
 
+    /// What responses of this process keep for slow clients.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.hold.exchanges.store
+    }
+
+    /// How the response ended is part of what was sent already.
+    pub fn set_ended(&self) {
+        self.hold.slot.ended.store(true, Ordering::Relaxed);
+    }
+
     /// Sends a part of the response, waiting for room.
     ///
     /// # Errors
@@ -376,6 +400,27 @@ impl Link {
         }
         let _turn = lock(&self.hold.slot.turn);
         self.send(Message::Reply(Reply::Response(part)))
+    }
+
+    /// Sends a part of the response that is not its last, waiting for room for no longer than `limit`.
+    /// Where there was none, the part comes back.
+    ///
+    /// # Errors
+    ///
+    /// The request end has let go.
+    pub fn respond_within(&self, part: Part, limit: Duration) -> Result<Option<Part>, Gone> {
+        let _turn = lock(&self.hold.slot.turn);
+        if self.request_gone() {
+            return Err(Gone);
+        }
+        let tagged = self.hold.tag(Message::Reply(Reply::Response(part)));
+        let Err(refused) = self.hold.slot.replies.sender.send_timeout(tagged, limit) else {
+            return Ok(None);
+        };
+        match refused.into_inner().message {
+            Message::Reply(Reply::Response(part)) => Ok(Some(part)),
+            other => unreachable!("a part was sent and {other:?} came back"),
+        }
     }
 
     /// Says how the response ended, where no part has said it yet.

@@ -103,6 +103,8 @@ pub(crate) struct Group {
     /// What of the configuration cannot be, said when the group is used first.
     notes: Vec<String>,
     noted: Once,
+    /// How many jobs may wait.
+    queue_limit: usize,
     pub(crate) queue: Arc<Queue<ApplicationEnd>>,
     /// There are replicas, or they are under way; spares the lock below.
     warm: AtomicBool,
@@ -201,13 +203,15 @@ impl Group {
     pub(crate) fn new(name: GroupName, shared: &Arc<Shared>) -> Arc<Self> {
         let settings = &shared.settings;
         let (options, notes) = options(&name, settings);
+        let queue_limit = options.queue_limit.unwrap_or(settings.queue_limit);
         Arc::new(Self {
             name,
             options,
             notes,
             noted: Once::new(),
             shared: Arc::clone(shared),
-            queue: Queue::new(settings.queue_limit, settings.interpreter_threads),
+            queue_limit,
+            queue: Queue::new(queue_limit, settings.interpreter_threads),
             warm: AtomicBool::new(false),
             pool: Mutex::default(),
             pool_changed: Condvar::new(),
@@ -257,7 +261,7 @@ impl Group {
             Err(Rejected::Full(_)) => {
                 let detail = format!(
                     "{} requests wait for application group '{}' already",
-                    self.shared.settings.queue_limit, self.name
+                    self.queue_limit, self.name
                 );
                 return Err(Refusal::new(Code::QueueFull, detail));
             }

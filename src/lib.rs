@@ -43,6 +43,7 @@ mod reply;
 mod runtime;
 mod settings;
 mod spawn;
+pub mod spool;
 mod succession;
 mod sync;
 mod watchdog;
@@ -62,4 +63,5 @@ pub use reply::{FilePart, Head, Level, LogEntry, Outcome, Part, Reply, Source, V
 pub use runtime::{Left, Runtime};
 pub use settings::{HashSeed, PythonSettings, ServerNames, Settings};
 pub use spawn::spawn;
+pub use spool::{Spool, Store, Stored};
 pub use wsgi::COMPATIBLE_VERSION;

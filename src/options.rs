@@ -21,6 +21,8 @@ pub struct InterpreterOptions {
     pub maximum_requests: Option<NonZeroU64>,
     /// After how many seconds a thread that wants the GIL asks for it, `sys.setswitchinterval()`.
     pub switch_interval: Option<f64>,
+    /// How many requests may wait for the application group.
+    pub queue_limit: Option<usize>,
     /// Directories that come first on `sys.path`, with what their `.pth` files name.
     pub python_path: Vec<PathBuf>,
     /// Whether `sys.stdin` raises on use.
@@ -74,6 +76,7 @@ pub(crate) struct Resolved {
     pub(crate) replicas: usize,
     pub(crate) maximum_requests: Option<NonZeroU64>,
     pub(crate) switch_interval: Option<SwitchInterval>,
+    pub(crate) queue_limit: Option<usize>,
     /// Lists of directories, each of which is put before what is there; the least specific first.
     pub(crate) python_path: Vec<Vec<PathBuf>>,
     pub(crate) restrict_stdin: bool,
@@ -119,6 +122,7 @@ impl OptionsTable {
             replicas: base.replicas.map_or(1, NonZeroUsize::get),
             maximum_requests: base.maximum_requests,
             switch_interval: base.switch_interval.map(for_all),
+            queue_limit: base.queue_limit,
             python_path: Vec::new(),
             restrict_stdin: base.restrict_stdin.unwrap_or(false),
             restrict_stdout: base.restrict_stdout.unwrap_or(false),
@@ -140,6 +144,7 @@ impl OptionsTable {
             replace(&mut resolved.replicas, options.replicas.map(NonZeroUsize::get));
             replace(&mut resolved.maximum_requests, options.maximum_requests.map(Some));
             replace(&mut resolved.switch_interval, interval.map(Some));
+            replace(&mut resolved.queue_limit, options.queue_limit.map(Some));
             replace(&mut resolved.restrict_stdin, options.restrict_stdin);
             replace(&mut resolved.restrict_stdout, options.restrict_stdout);
             replace(&mut resolved.restrict_signal, options.restrict_signal);
@@ -180,16 +185,20 @@ mod tests {
         let flag = || proptest::option::of(any::<bool>());
         let replicas = proptest::option::of((1_usize..9).prop_map(|n| n.try_into().unwrap()));
         let requests = proptest::option::of((1_u64..9).prop_map(|n| n.try_into().unwrap()));
-        let options = (gil, replicas, requests, interval, path, flag(), flag(), flag());
-        options.prop_map(|(gil, replicas, requests, interval, path, a, b, c)| InterpreterOptions {
-            gil,
-            replicas,
-            maximum_requests: requests,
-            switch_interval: interval,
-            python_path: path,
-            restrict_stdin: a,
-            restrict_stdout: b,
-            restrict_signal: c,
+        let queue = proptest::option::of(1_usize..9);
+        let options = (gil, replicas, requests, interval, queue, path, flag(), flag(), flag());
+        options.prop_map(|(gil, replicas, requests, interval, queue, path, a, b, c)| {
+            InterpreterOptions {
+                gil,
+                replicas,
+                maximum_requests: requests,
+                switch_interval: interval,
+                queue_limit: queue,
+                python_path: path,
+                restrict_stdin: a,
+                restrict_stdout: b,
+                restrict_signal: c,
+            }
         })
     }
 
@@ -245,6 +254,7 @@ mod tests {
                 resolved.switch_interval.map(|interval| interval.seconds),
                 decide(&table, groups, |o| o.switch_interval)
             );
+            prop_assert_eq!(resolved.queue_limit, decide(&table, groups, |o| o.queue_limit));
             prop_assert_eq!(resolved.restrict_stdin, flag(|o| o.restrict_stdin).unwrap_or(false));
             prop_assert_eq!(resolved.restrict_stdout, flag(|o| o.restrict_stdout).unwrap_or(false));
             prop_assert_eq!(resolved.restrict_signal, flag(|o| o.restrict_signal).unwrap_or(true));

@@ -1,8 +1,9 @@
 //! What an interpreter thread says to the request thread.
 #![forbid(unsafe_code)]
 
-use crate::{Code, Fields};
+use crate::{Code, Fields, Spool};
 use std::fs::File;
+use std::sync::Arc;
 
 /// One message of the conversation about a request, from its application.
 #[derive(Debug)]
@@ -69,6 +70,8 @@ pub struct Part {
     pub body: Vec<u8>,
     /// A part of a file that follows those bytes.
     pub file: Option<FilePart>,
+    /// What follows all that, by the time that it is sent: more of the body, and the response's end.
+    pub spool: Option<Arc<Spool>>,
     /// How it ended; in the last part only.
     pub end: Option<Outcome>,
 }

@@ -3,7 +3,7 @@
 use crate::exchange::{ApplicationEnd, Exchanges, RequestEnd};
 use crate::group::{Group, Limits, Shared};
 use crate::interp::ending::End;
-use crate::{Code, Conversation, GroupName, Job, Refusal, Settings};
+use crate::{Code, Conversation, GroupName, Job, Refusal, Settings, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -48,6 +48,7 @@ impl Runtime {
     /// started, that is logged, and every request is refused with [`Code::PythonNotStarted`].
     pub fn start(settings: Settings) -> Self {
         let threads = settings.request_threads.max(settings.interpreter_threads);
+        let store = Store::new(settings.response_buffer);
         let shared = Arc::new(Shared::new(settings));
         let main = Group::start_main(&shared);
         let refusal = main.refusal().map(|refusal| {
@@ -60,7 +61,7 @@ impl Runtime {
             main,
             refusal,
             groups: RwLock::default(),
-            exchanges: Exchanges::new(threads * EXCHANGES_PER_THREAD),
+            exchanges: Exchanges::with_store(threads * EXCHANGES_PER_THREAD, store),
         }
     }
 

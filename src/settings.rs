@@ -31,6 +31,8 @@ pub struct Settings {
     pub interpreter_limit: usize,
     /// How many requests may wait for one application group.
     pub queue_limit: usize,
+    /// How many bytes of responses the process may keep for slow clients.
+    pub response_buffer: u64,
     /// How many processes like this one the server may have, for `mod_wsgi.maximum_processes`.
     pub processes: i32,
     /// `wsgi.multithread`.
@@ -96,6 +98,7 @@ impl Default for Settings {
             interpreter_threads: 1,
             interpreter_limit: 64,
             queue_limit: 64,
+            response_buffer: 256 << 20,
             processes: 1,
             multithread: true,
             multiprocess: false,

@@ -278,6 +278,7 @@ fn settings(config: &ServerConfig) -> Settings {
         interpreter_threads: config.interpreter_threads.unwrap_or(threads),
         interpreter_limit: config.interpreter_limit.unwrap_or(defaults.interpreter_limit),
         queue_limit: (threads * 2).max(defaults.queue_limit),
+        response_buffer: config.response_buffer.unwrap_or(defaults.response_buffer),
         processes: mpm(AP_MPMQ_MAX_DAEMONS),
         multithread: threads > 1,
         multiprocess: mpm(AP_MPMQ_MAX_DAEMONS) > 1,

@@ -262,6 +262,8 @@ pub(crate) struct ServerConfig {
     pub(crate) interpreter_threads: Option<usize>,
     /// WSGIInterpreterLimit.
     pub(crate) interpreter_limit: Option<usize>,
+    /// WSGIResponseBufferLimit.
+    pub(crate) response_buffer: Option<u64>,
     /// What is to be said of directives in this server, once it starts.
     pub(crate) notes: Vec<(Level, String)>,
 }
@@ -312,6 +314,8 @@ pub(crate) struct SpokenOptions {
     pub(crate) switch_interval: Option<f64>,
     /// WSGIPythonPath.
     pub(crate) python_path: Vec<PathBuf>,
+    /// WSGIQueueLimit.
+    pub(crate) queue_limit: Option<usize>,
     /// WSGIRestrictStdin.
     pub(crate) restrict_stdin: Option<bool>,
     /// WSGIRestrictStdout.
@@ -362,6 +366,7 @@ impl SpokenOptions {
             replicas: self.replicas,
             maximum_requests: self.maximum_requests,
             switch_interval: self.switch_interval,
+            queue_limit: self.queue_limit,
             python_path: self.python_path.clone(),
             restrict_stdin: self.restrict_stdin,
             restrict_stdout: self.restrict_stdout,

@@ -12,17 +12,17 @@
 use crate::boundary;
 use crate::request::Request;
 use httpd_sys::*;
-use manifold::{Code, FilePart};
+use manifold::{Code, FilePart, Stored};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 /// How much of a file is read at once.
 const BLOCK: usize = 64 << 10;
 
 /// Below this sendfile is not worth its while, and httpd would read instead.
-const LEAST_FOR_SENDFILE: u64 = 4096;
+pub(crate) const LEAST_FOR_SENDFILE: u64 = 4096;
 
 /// The kind of bucket; httpd compares its address.
 static KIND: BucketKind = BucketKind(apr_bucket_type_t {
@@ -35,6 +35,23 @@ static KIND: BucketKind = BucketKind(apr_bucket_type_t {
     split: Some(split),
     copy: Some(copy),
 });
+
+/// What a bucket reads from; gone with the last that does.
+enum Content {
+    /// A file of the application's.
+    File(File),
+    /// Bytes of the response.
+    Stored(Stored),
+}
+
+impl Content {
+    fn descriptor(&self) -> RawFd {
+        match self {
+            Self::File(file) => file.as_raw_fd(),
+            Self::Stored(stored) => stored.file().as_raw_fd(),
+        }
+    }
+}
 
 struct BucketKind(apr_bucket_type_t);
 
@@ -59,24 +76,65 @@ pub(crate) unsafe fn append(
             return;
         }
     }
-    let FilePart { file, start, length } = part;
-    let file = Arc::into_raw(Arc::new(file)).cast_mut();
+    // SAFETY: the caller's promise.
+    unsafe { append_content(r, brigade, Content::File(part.file), part.start, part.length) };
+}
+
+/// Appends bytes of a response that were kept aside.
+///
+/// # Safety
+///
+/// The brigade is live and made for the request's connection.
+pub(crate) unsafe fn append_stored(
+    r: Request<'_>,
+    brigade: *mut apr_bucket_brigade,
+    stored: Stored,
+) {
+    let length = stored.length();
+    // SAFETY: the caller's promise.
+    unsafe { append_content(r, brigade, Content::Stored(stored), 0, length) };
+}
+
+/// Appends a bucket of our own kind.
+///
+/// # Safety
+///
+/// The brigade is live and made for the request's connection.
+unsafe fn append_content(
+    r: Request<'_>,
+    brigade: *mut apr_bucket_brigade,
+    content: Content,
+    start: u64,
+    length: u64,
+) {
+    let content = Arc::into_raw(Arc::new(content)).cast_mut();
     // No more than a file's size, which fits.
     let (start, length) = (start as apr_off_t, length as usize);
     // SAFETY: the allocator is the connection's, and the reference is given to the bucket.
-    let bucket = unsafe { make(r.connection().bucket_alloc, file, start, length) };
+    let bucket = unsafe { make(r.connection().bucket_alloc, content, start, length) };
     // SAFETY: the caller's promise; the bucket was just made.
     unsafe { append_bucket(brigade, bucket) };
 }
 
 /// Whether no filter will read what the kernel could send by itself.
-fn goes_straight_to_the_socket(r: Request<'_>) -> bool {
-    r.output_filters().all(|filter| match filter.ftype {
-        AP_FTYPE_PROTOCOL => true,
-        AP_FTYPE_NETWORK => r.text(filter.name) == b"core",
-        _ => false,
-    })
+pub(crate) fn goes_straight_to_the_socket(r: Request<'_>) -> bool {
+    r.output_filters()
+        .all(|filter| filter.ftype == AP_FTYPE_PROTOCOL || PASSES_ON.contains(&r.text(filter.name)))
 }
+
+/// Filters of httpd that pass a body on as it is: the one that writes to the socket, the one that
+/// puts chunks around it, those that look at headers only, and those that look at when something
+/// passes.
+const PASSES_ON: [&[u8]; 8] = [
+    b"chunk",
+    b"core",
+    b"fixup_headers_err",
+    b"fixup_headers_out",
+    b"logio_ttfb_out",
+    b"mod_expires",
+    b"mod_session_out",
+    b"reqtimeout",
+];
 
 /// Appends httpd's own bucket; `None` where the file cannot be opened once more.
 ///
@@ -110,10 +168,10 @@ unsafe fn append_for_sendfile(
 ///
 /// # Safety
 ///
-/// The allocator is live; `file` is a reference made by `Arc::into_raw`, which the bucket takes.
+/// The allocator is live; `content` is a reference made by `Arc::into_raw`, which the bucket takes.
 unsafe fn make(
     allocator: *mut apr_bucket_alloc_t,
-    file: *mut File,
+    content: *mut Content,
     start: apr_off_t,
     length: usize,
 ) -> *mut apr_bucket {
@@ -125,7 +183,7 @@ unsafe fn make(
             type_: &raw const KIND.0,
             length,
             start,
-            data: file.cast(),
+            data: content.cast(),
             free: Some(apr_bucket_free),
             list: allocator,
             ..std::mem::zeroed()
@@ -136,8 +194,8 @@ unsafe fn make(
 }
 
 unsafe extern "C" fn destroy(data: *mut c_void) {
-    // SAFETY: httpd calls this once for each bucket, whose data is a reference to the file.
-    unsafe { Arc::decrement_strong_count(data.cast::<File>()) };
+    // SAFETY: httpd calls this once for each bucket, whose data is a reference to the content.
+    unsafe { Arc::decrement_strong_count(data.cast::<Content>()) };
 }
 
 /// Reads the first block, and makes a bucket of what is behind it.
@@ -149,21 +207,21 @@ unsafe extern "C" fn read(
 ) -> apr_status_t {
     // SAFETY: httpd passes a live bucket of this kind, and places for the result.
     unsafe {
-        let (file, allocator) = ((*bucket).data.cast::<File>(), (*bucket).list);
+        let (content, allocator) = ((*bucket).data.cast::<Content>(), (*bucket).list);
         let (start, length) = ((*bucket).start, (*bucket).length);
         let size = length.min(BLOCK);
         let buffer = apr_bucket_alloc(size, allocator).cast::<c_char>();
-        if let Err(status) = read_at((*file).as_raw_fd(), buffer, size, start) {
+        if let Err(status) = read_at((*content).descriptor(), buffer, size, start) {
             apr_bucket_free(buffer.cast());
             return status;
         }
         // The bucket's own reference goes to the one for the rest.
         apr_bucket_heap_make(bucket, buffer, size, Some(apr_bucket_free));
         if length > size {
-            let rest = make(allocator, file, start + size as apr_off_t, length - size);
+            let rest = make(allocator, content, start + size as apr_off_t, length - size);
             insert_bucket_after(bucket, rest);
         } else {
-            Arc::decrement_strong_count(file);
+            Arc::decrement_strong_count(content);
         }
         *bytes = buffer;
         *count = size;
@@ -223,7 +281,7 @@ unsafe extern "C" fn split(bucket: *mut apr_bucket, point: usize) -> apr_status_
     let status = unsafe { apr_bucket_simple_split(bucket, point) };
     if status == APR_SUCCESS as apr_status_t {
         // SAFETY: there are two buckets with this reference now.
-        unsafe { Arc::increment_strong_count((*bucket).data.cast::<File>()) };
+        unsafe { Arc::increment_strong_count((*bucket).data.cast::<Content>()) };
     }
     status
 }
@@ -233,7 +291,7 @@ unsafe extern "C" fn copy(bucket: *mut apr_bucket, twin: *mut *mut apr_bucket) -
     let status = unsafe { apr_bucket_simple_copy(bucket, twin) };
     if status == APR_SUCCESS as apr_status_t {
         // SAFETY: there are two buckets with this reference now.
-        unsafe { Arc::increment_strong_count((*bucket).data.cast::<File>()) };
+        unsafe { Arc::increment_strong_count((*bucket).data.cast::<Content>()) };
     }
     status
 }

@@ -14,6 +14,7 @@ use httpd_sys::*;
 use manifold::{Answer, Code, Conversation, Event, GroupName, Level, Refusal, Reload, Reply};
 use std::ffi::c_int;
 use std::sync::{Arc, Once};
+use std::time::Duration;
 
 /// Content handler hook.
 pub(crate) unsafe extern "C" fn handle(raw: *mut request_rec) -> c_int {
@@ -133,9 +134,19 @@ fn check(r: Request<'_>, rules: &Rules) -> Result<(), c_int> {
 /// Serves the conversation with the application until it has ended.
 fn serve(r: Request<'_>, rules: &Rules, conversation: &Conversation) -> c_int {
     let mut body = Body::new(r);
-    let mut responder = Responder::new(r, rules);
+    let mut responder = Responder::new(r, rules, conversation.store());
     loop {
-        match conversation.next() {
+        let event = match responder.patience() {
+            None => conversation.next(),
+            Some(patience) => match conversation.next_within(patience) {
+                Some(event) => event,
+                None => match responder.push() {
+                    Sent::Ended(status) => return status,
+                    _ => continue,
+                },
+            },
+        };
+        match event {
             Event::Reply(Reply::Ask { at_least, at_most }) => {
                 conversation.answer(body.read(at_least, at_most));
                 if body.is_answered() {
@@ -150,7 +161,10 @@ fn serve(r: Request<'_>, rules: &Rules, conversation: &Conversation) -> c_int {
             }
             Event::Reply(Reply::Response(part)) => match responder.send(part) {
                 Sent::More => {}
-                Sent::Ended(status) => return status,
+                Sent::Ended(status) => {
+                    log_late(r, conversation);
+                    return status;
+                }
                 // The body's trouble explains the application's: the client gets its status.
                 Sent::Failed(code) => return body.refusal().unwrap_or_else(|| fail(r, code)),
             },
@@ -159,6 +173,13 @@ fn serve(r: Request<'_>, rules: &Rules, conversation: &Conversation) -> c_int {
                 return responder.fail().unwrap_or_else(|| fail(r, refusal.code));
             }
         }
+    }
+}
+
+/// Writes what an application has logged behind a part that had the response's end in it.
+fn log_late(r: Request<'_>, conversation: &Conversation) {
+    while let Some(Event::Reply(Reply::Log(entry))) = conversation.next_within(Duration::ZERO) {
+        log::entry(r, &entry);
     }
 }
 

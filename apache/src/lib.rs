@@ -19,6 +19,7 @@
 //! - `boundary`, `log`, `request`: where C calls us, what we tell the operator, what httpd's
 //!   request record says.
 
+mod aside;
 mod body;
 mod boundary;
 mod child;

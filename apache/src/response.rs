@@ -1,11 +1,14 @@
 //! The response, written out part by part through httpd's output filters.
 
+use crate::aside::Aside;
 use crate::files;
 use crate::request::Request;
 use crate::rules::Rules;
 use httpd_sys::*;
-use manifold::{Code, Head, Outcome, Part};
+use manifold::{Code, FilePart, Head, Outcome, Part, Store, Stored};
 use std::ffi::c_int;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Writes the response to one request.
 pub(crate) struct Responder<'r> {
@@ -14,10 +17,27 @@ pub(crate) struct Responder<'r> {
     head_sent: bool,
     sendfile: bool,
     error_override: bool,
+    /// What the client is behind with.
+    aside: Aside<'r>,
+    /// Whether httpd sends that by itself, as soon as it is known.
+    goes_on: Option<bool>,
+    /// How often the client was found to be behind since it last had everything.
+    pushes: u32,
     /// What the hook returns in the end, where httpd answers in place of the application: the
     /// status of an error whose page it makes, or that it has answered already.
     replaced: Option<c_int>,
 }
+
+/// How often the client is given what it takes, each time after twice the time, before a thread waits
+/// for it: 63 ms in all.
+const PUSHES: u32 = 5;
+
+/// How much is passed on at once while the client may be behind. With a head or what is put around
+/// chunks it is less than httpd's default FlushMaxThreshold, 64 KiB.
+const PIECE: usize = 56 << 10;
+
+/// What is less than this httpd keeps, unless it is told to send it.
+const LEAST_TO_SEND: usize = 4096;
 
 /// What became of a part.
 pub(crate) enum Sent {
@@ -30,7 +50,7 @@ pub(crate) enum Sent {
 }
 
 impl<'r> Responder<'r> {
-    pub(crate) fn new(r: Request<'r>, rules: &Rules) -> Self {
+    pub(crate) fn new(r: Request<'r>, rules: &Rules, store: &Arc<Store>) -> Self {
         Self {
             r,
             brigade: std::ptr::null_mut(),
@@ -38,12 +58,28 @@ impl<'r> Responder<'r> {
             sendfile: rules.sendfile.unwrap_or(false),
             // What answers as an ErrorDocument is httpd's error page already.
             error_override: rules.error_override.unwrap_or(false) && !is_error_document(r),
+            aside: Aside::new(r, store),
+            goes_on: None,
+            pushes: 0,
             replaced: None,
         }
     }
 
-    /// Sends a part. It waits for a slow client as httpd does for every handler.
-    pub(crate) fn send(&mut self, part: Part) -> Sent {
+    /// Sends a part, and what was put behind it meanwhile. It waits for a slow client where httpd cannot
+    /// go on by itself, as httpd does for every handler.
+    pub(crate) fn send(&mut self, mut part: Part) -> Sent {
+        let spool = part.spool.take();
+        match self.send_part(part, None) {
+            Sent::More => {}
+            sent => return sent,
+        }
+        match spool.map(|spool| spool.take()) {
+            None | Some((None, None)) => Sent::More,
+            Some((stored, end)) => self.send_part(Part { end, ..Part::default() }, stored),
+        }
+    }
+
+    fn send_part(&mut self, part: Part, stored: Option<Stored>) -> Sent {
         if let Some(Outcome::Failed(code)) = part.end {
             return Sent::Failed(code);
         }
@@ -60,24 +96,7 @@ impl<'r> Responder<'r> {
             return if part.end.is_some() { Sent::Ended(status) } else { Sent::More };
         }
         self.prepare();
-        if !part.body.is_empty() {
-            // Copied by httpd where it cannot be written at once.
-            // SAFETY: the bytes live until the brigade has been passed on, which is all that a
-            // transient bucket asks for.
-            self.append(|allocator| unsafe {
-                apr_bucket_transient_create(part.body.as_ptr().cast(), part.body.len(), allocator)
-            });
-        }
-        if let Some(file) = part.file {
-            // SAFETY: the brigade is live, and the request's.
-            unsafe { files::append(self.r, self.brigade, file, self.sendfile) };
-        }
-        match part.end {
-            None => self.append_flush(),
-            Some(Outcome::Complete) => self.append_end(),
-            Some(_) => self.break_off(),
-        }
-        let status = self.pass();
+        let status = self.write(&part.body, part.file, stored, part.end);
         if self.is_failure(status) {
             // The client is there, and a filter has failed: on a file that became shorter, say.
             if self.r.output_filters().any(|filter| self.r.text(filter.name) == b"http_header") {
@@ -94,6 +113,137 @@ impl<'r> Responder<'r> {
         } else {
             Sent::More
         }
+    }
+
+    /// Passes a part on; waits for the client where httpd cannot go on by itself.
+    fn write(
+        &mut self,
+        mut body: &[u8],
+        file: Option<FilePart>,
+        stored: Option<Stored>,
+        end: Option<Outcome>,
+    ) -> apr_status_t {
+        let is_small = body.len() <= PIECE && stored.is_none();
+        if self.goes_on.is_none() && file.is_none() && !(is_small && end.is_some()) {
+            let (first, rest) = body.split_at(body.len().min(PIECE));
+            self.append_bytes(first);
+            self.append_flush();
+            let status = self.pass();
+            self.goes_on = Some(self.aside.is_of_use());
+            if status != 0 || rest.is_empty() && stored.is_none() && end.is_none() {
+                return status;
+            }
+            body = rest;
+        }
+        let mut flush = true;
+        if self.goes_on == Some(true) {
+            match self.write_what_is_taken(body) {
+                Ok(rest) => flush = rest,
+                Err(status) => return status,
+            }
+        } else {
+            self.append_bytes(body);
+        }
+        if let Some(stored) = stored {
+            flush |= !self.append_stored(stored);
+        }
+        if let Some(file) = file {
+            // SAFETY: the brigade is live, and the request's.
+            unsafe { files::append(self.r, self.brigade, file, self.sendfile) };
+        }
+        match end {
+            None if !flush => {}
+            None => self.append_flush(),
+            Some(Outcome::Complete) => self.append_end(),
+            Some(_) => self.break_off(),
+        }
+        let status = self.pass();
+        if end.is_none() && !self.is_behind() {
+            self.nothing_is_left();
+        }
+        status
+    }
+
+    /// Passes on what the client takes, and appends the rest, which is put aside where it is much. Says
+    /// whether httpd has to be told to send that.
+    fn write_what_is_taken(&mut self, body: &[u8]) -> Result<bool, apr_status_t> {
+        let mut rest = body;
+        while !rest.is_empty() {
+            if self.aside.is_behind() {
+                if self.aside.is_taken_in_a_moment() {
+                    match self.aside.send_more() {
+                        0 => continue,
+                        status => return Err(status),
+                    }
+                }
+                // SAFETY: the brigade is live, and the request's.
+                let kept = unsafe { self.aside.append(self.brigade, rest) };
+                if !kept {
+                    self.append_bytes(rest);
+                }
+                return Ok(!kept && rest.len() > PIECE);
+            }
+            let (piece, more) = rest.split_at(rest.len().min(PIECE));
+            self.append_bytes(piece);
+            if piece.len() < LEAST_TO_SEND {
+                return Ok(true);
+            }
+            match self.pass() {
+                0 => rest = more,
+                status => return Err(status),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Appends what the application's thread has put aside. Whether httpd can go on with it by itself.
+    fn append_stored(&mut self, stored: Stored) -> bool {
+        let left = if self.goes_on == Some(true) {
+            // SAFETY: the brigade is live, and the request's.
+            unsafe { self.aside.append_stored(self.brigade, stored) }
+        } else {
+            Err(stored)
+        };
+        let Err(stored) = left else { return true };
+        // SAFETY: the brigade is live, and the request's.
+        unsafe { files::append_stored(self.r, self.brigade, stored) };
+        false
+    }
+
+    /// How long to wait for the application before looking what the client has taken; none where it
+    /// has everything. Mostly the application has only its end to say, and then no thread is needed
+    /// for what is left.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.is_behind().then(|| Duration::from_millis(1 << self.pushes))
+    }
+
+    /// Sends what the client takes; after some times, waits until it has taken everything.
+    pub(crate) fn push(&mut self) -> Sent {
+        self.pushes += 1;
+        let status = if self.pushes > PUSHES {
+            self.append_flush();
+            self.pass()
+        } else {
+            self.aside.send_more()
+        };
+        if !self.is_behind() {
+            self.nothing_is_left();
+        }
+        match status {
+            0 => Sent::More,
+            AP_FILTER_ERROR => Sent::Ended(status),
+            _ => Sent::Ended(OK as c_int),
+        }
+    }
+
+    /// Whether the client has not taken everything yet, and httpd goes on by itself.
+    fn is_behind(&self) -> bool {
+        self.goes_on == Some(true) && self.aside.is_behind()
+    }
+
+    fn nothing_is_left(&mut self) {
+        self.pushes = 0;
+        self.aside.close();
     }
 
     /// The application was lost. What the hook returns, where a part of the response is already
@@ -129,6 +279,18 @@ impl<'r> Responder<'r> {
         let bucket = make(self.r.connection().bucket_alloc);
         // SAFETY: the brigade is ours, and the bucket was just made for its connection.
         unsafe { append_bucket(self.brigade, bucket) };
+    }
+
+    /// Appends bytes, which httpd copies where it cannot write them at once.
+    fn append_bytes(&self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        // SAFETY: the bytes live until the brigade has been passed on, which is all that a transient
+        // bucket asks for.
+        self.append(|allocator| unsafe {
+            apr_bucket_transient_create(bytes.as_ptr().cast(), bytes.len(), allocator)
+        });
     }
 
     fn append_flush(&self) {

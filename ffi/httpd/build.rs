@@ -15,10 +15,10 @@ const FUNCTIONS: &str = "ap_hook_(handler|translate_name|child_init|child_stoppi
     |ap_get_request_id|ap_server_root_relative|ap_rvputs|ap_map_http_request_error|ap_get_remote_host\
     |apr_brigade_(create|cleanup|destroy|length)|apr_bucket_(heap|transient|pool|eos|flush)_create\
     |apr_table_(get|set|setn|add|addn|mergen|unset|elts|make)|apr_p(alloc|strdup|strmemdup|calloc)(_debug)?\
-    |apr_pool_(cleanup_register|cleanup_kill|pre_cleanup_register)|apr_pool_cleanup_null\
+    |apr_pool_(cleanup_register|cleanup_kill|cleanup_run|pre_cleanup_register)|apr_pool_cleanup_null\
     |apr_dynamic_fn_retrieve|apr_strerror|ap_die|ap_get_useragent_host|ap_auth_name\
     |apr_bucket_(alloc|free|heap_make|simple_copy|simple_split|setaside_noop|file_enable_mmap)\
-    |ap_(pregcomp|regexec|pregsub)|apr_brigade_insert_file|apr_file_open|ap_index_of_response\
+    |ap_(pregcomp|regexec|pregsub)|apr_brigade_insert_file|apr_file_open|apr_os_(file_put|sock_get)|ap_get_conn_socket|ap_index_of_response\
     |apr_bucket_shared_split|ap_run_handler|ap_discard_request_body|ap_is_initial_req|ap_get_server_(revision|description|built)|ap_show_mpm\
     |ap_hook_check_access|ap_register_auth_provider|apr_table_copy";
 const TYPES: &str = "ap_directive_t|module|module_struct|command_rec|cmd_parms|request_rec|server_rec|conn_rec\

@@ -1,19 +1,23 @@
 //! `start_response` and `write`: how an application says what it answers (PEP 3333).
 
 use super::input::Traffic;
-use crate::exchange::Link;
+use crate::exchange::{Gone, Link};
 use crate::header::{self, HeaderError};
 use crate::interp::class::{self, Methods};
 use crate::interp::object::{os_error, runtime_error, type_error, value_error};
 use crate::interp::{Attached, Kept, Object, Raised};
-use crate::{Head, Part};
+use crate::{Head, Part, Spool};
 use cpython_sys::*;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The most of a block that is under way in one message.
 const PIECE: usize = 256 * 1024;
+
+/// How long a client may be behind until the rest of a block is put aside, which costs a copy. The
+/// request thread waits for less.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// A request as its application answers it; `self` of `start_response` and `write`.
 pub(super) struct Request {
@@ -26,6 +30,8 @@ pub(super) struct Request {
     allowance: Cell<Option<u64>>,
     /// How many bytes came beyond that.
     excess: Cell<u64>,
+    /// What can be put behind the part that was sent last.
+    spool: RefCell<Option<Arc<Spool>>>,
     over_http2: bool,
     /// The status that was sent.
     status: Cell<Option<u16>>,
@@ -67,6 +73,7 @@ pub(super) fn new<'py>(
             head_sent: Cell::new(false),
             allowance: Cell::new(None),
             excess: Cell::new(0),
+            spool: RefCell::new(None),
             over_http2,
             status: Cell::new(None),
             traffic: Cell::default(),
@@ -189,33 +196,66 @@ impl Request {
         let Some(link) = self.link.borrow().clone() else {
             return Err(runtime_error(py, "write() was called after its request had ended").into());
         };
-        let mut head = self.take_head(py)?;
+        let head = self.take_head(py)?;
         let block = &block[..self.allow(block.len())];
+        if link.request_gone() {
+            return Err(SendError::Gone);
+        }
         if block.is_empty() && head.is_none() {
-            return if link.request_gone() { Err(SendError::Gone) } else { Ok(()) };
+            return Ok(());
         }
         let began = self.observation.borrow().is_some().then(Instant::now);
-        let sent = self.send_pieces(py, &link, head.take(), block);
+        let sent = self.send_block(py, &link, head, block);
         self.traffic.set(self.traffic.get().and(block.len()).waited_since(began));
-        sent
+        sent.map_err(|_: Gone| SendError::Gone)
     }
 
-    fn send_pieces(
+    /// Sends a block in pieces. Where the request thread is busy with a slow client, the rest is put
+    /// behind the piece that was sent last. Where there is no room for it, this waits.
+    fn send_block(
         &self,
         py: Attached<'_>,
         link: &Link,
         mut head: Option<Head>,
-        block: &[u8],
-    ) -> Result<(), SendError> {
-        let mut pieces = block.chunks(PIECE);
+        mut block: &[u8],
+    ) -> Result<(), Gone> {
+        let last = self.spool.borrow().clone();
+        if let Some(last) = last.filter(|last| last.is_in_use())
+            && py.detached(|| last.append(link.store(), block))
+        {
+            return Ok(());
+        }
         loop {
-            let body = pieces.next().unwrap_or_default().to_vec();
-            let part = Part { head: head.take(), body, ..Part::default() };
-            py.detached(|| link.respond(part)).map_err(|_| SendError::Gone)?;
-            if pieces.len() == 0 {
+            let (piece, rest) = block.split_at(block.len().min(PIECE));
+            let spool = Spool::new();
+            let last = self.spool.replace(Some(Arc::clone(&spool)));
+            let (head, body) = (head.take(), piece.to_vec());
+            let part = Part { head, body, spool: Some(spool), ..Part::default() };
+            if let Some(part) = py.detached(|| link.respond_within(part, MOMENT))? {
+                if let Some(last) = last
+                    && py.detached(|| last.append(link.store(), block))
+                {
+                    *self.spool.borrow_mut() = Some(last);
+                    return Ok(());
+                }
+                py.detached(|| link.respond(part))?;
+            }
+            if rest.is_empty() {
                 return Ok(());
             }
+            block = rest;
         }
+    }
+
+    /// Says how the response ended behind what was sent last, if the request thread has not taken
+    /// that yet. Nothing is to be said then any more.
+    pub(super) fn end_behind(&self, link: &Link, last: &Part) -> bool {
+        let (spool, Part { end, .. }) = (self.spool.take(), last);
+        let ended = spool.zip(*end).is_some_and(|(spool, outcome)| spool.end(outcome));
+        if ended {
+            link.set_ended();
+        }
+        ended
     }
 
     /// The request has ended: further use raises.

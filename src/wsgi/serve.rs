@@ -16,8 +16,9 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A response that is whole and no larger than this is sent in one message.
-const WHOLE_LIMIT: usize = 64 * 1024;
+/// A response that is whole and no larger than this is sent in one message. httpd's default
+/// FlushMaxThreshold, 64 KiB, is what waits for a client without a thread; the head goes with it.
+const WHOLE_LIMIT: usize = 56 * 1024;
 
 /// Carries out a job, and returns the last message about it. That is the caller's to send, after
 /// it has detached; where it was sent already, there is none.
@@ -197,8 +198,10 @@ impl<'py, 'a> Answering<'py, 'a> {
     /// Where somebody has subscribed: sends the last part, so that the client need not wait for
     /// those who are told then that the request has finished. Otherwise it is the caller's to send.
     fn tell_finished(&self, last: Part) -> Option<Part> {
+        let link = self.end.link();
+        let say = |last: Part| (!self.request().end_behind(link, &last)).then_some(last);
         let Some(observation) = self.request().take_observation(self.py) else {
-            return Some(last);
+            return say(last);
         };
         let status = self.request().status().unwrap_or(match last.end {
             Some(Outcome::Failed(code)) => code.status(),
@@ -208,9 +211,10 @@ impl<'py, 'a> Answering<'py, 'a> {
         let used = ProcessorTime::of_this_thread().since(self.began.get());
         let waits = GilWaits::take(true);
         errors::flush_thread(self.py);
-        let link = self.end.link();
-        // A request end that has let go does not want to know.
-        let _ = self.py.detached(|| link.respond(last));
+        if let Some(last) = say(last) {
+            // A request end that has let go does not want to know.
+            let _ = self.py.detached(|| link.respond(last));
+        }
         let tell = || {
             let py = self.py;
             let traffic = |traffic: Traffic| {

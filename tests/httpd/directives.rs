@@ -122,3 +122,24 @@ fn both_spellings_of_if_module_match() {
     accepted("<IfModule !mod_wsgi.c>\nNoSuchDirective\n</IfModule>");
     accepted("<IfModule !wsgi_module>\nNoSuchDirective\n</IfModule>");
 }
+
+#[test]
+fn limits_are_numbers() {
+    accepted("WSGIQueueLimit 1\nWSGIResponseBufferLimit 0");
+    accepted("WSGIQueueLimit 65536\nWSGIResponseBufferLimit 1000000000000");
+    for wrong in ["0", "-1", "65537", "many", ""] {
+        refused(&format!("WSGIQueueLimit \"{wrong}\""), &[]);
+    }
+    refused("WSGIQueueLimit 0", &["'0'", "from 1 to 65536"]);
+    refused("WSGIQueueLimit", &["number", "missing"]);
+    for wrong in ["-1", "+1", "1.5", "64M", "99999999999999999999"] {
+        refused(&format!("WSGIResponseBufferLimit {wrong}"), &[wrong, "number of bytes"]);
+    }
+    refused("WSGIResponseBufferLimit 1 2", &["'2'"]);
+    let inside = |line| format!("<WSGIInterpreterOptions>\n{line}\n</WSGIInterpreterOptions>");
+    accepted(&inside("WSGIQueueLimit 7"));
+    refused(&inside("WSGIResponseBufferLimit 7"), &["WSGIResponseBufferLimit", "WSGIQueueLimit"]);
+    for line in ["WSGIQueueLimit 7", "WSGIResponseBufferLimit 7"] {
+        refused(&format!("<VirtualHost *>\n{line}\n</VirtualHost>"), &["server config"]);
+    }
+}

@@ -1,8 +1,8 @@
-//! What keeps clients from making a process grow: the limit of interpreters.
+//! What keeps clients from making a process grow: the limits of interpreters and of queues.
 
 use std::collections::BTreeSet;
 
-use crate::harness::{Conf, Request, Response, Server, at_once};
+use crate::harness::{Conf, Request, Response, Server, at_once, eventually};
 
 /// `interpreter.wsgi` for every URL, in a group for each, and at most eight interpreters.
 fn serve(more: &str) -> Server {
@@ -117,6 +117,56 @@ fn an_error_document_replaces_the_page_of_a_503() {
     let last = server.get("/invented10");
     last.expect(503, "come back later");
     assert_eq!(last.header("Retry-After").as_deref(), Some("1"));
+}
+
+/// A request holds the only thread of its group at a gate while six more come. `limit` of them wait and
+/// are served when it opens; the others have been refused by then, as they should be.
+#[track_caller]
+fn so_many_wait(limit: usize, conf: &str) {
+    let conf = Conf::serving("waiting.wsgi").and("WSGIInterpreterThreads 1").and(conf);
+    let server = Server::start(conf);
+    let gate = server.gate("gate");
+    let mut first = server.client();
+    first.send_head(&Request::get("/gate"));
+    gate.held();
+    let answers = std::thread::scope(|scope| {
+        let others: Vec<_> = (0..6).map(|_| scope.spawn(|| server.get("/at-once"))).collect();
+        eventually("the others are refused", || {
+            (others.iter().filter(|other| other.is_finished()).count() == 6 - limit).then_some(())
+        });
+        gate.open();
+        others.into_iter().map(|other| other.join().expect("a client")).collect::<Vec<_>>()
+    });
+    first.read("GET").expect(200, "past the gate");
+    let (refused, served): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| answer.status == 503);
+    assert_eq!((refused.len(), served.len()), (6 - limit, limit));
+    for answer in refused {
+        assert_eq!(answer.header("Retry-After").as_deref(), Some("1"));
+        assert!(answer.whole);
+    }
+    served.iter().for_each(|answer| answer.expect(200, "at once"));
+    let lines = server.log().lines_with(&[":error]", "MNF0008", "[client 127.0.0.1:"]);
+    assert_eq!(lines.len(), 6 - limit);
+    assert!(lines.iter().all(|line| line.contains(&format!("{limit} requests wait"))), "{lines:?}");
+    server.get("/at-once").expect(200, "at once");
+}
+
+#[test]
+fn what_a_queue_has_no_room_for_is_told_to_come_again() {
+    so_many_wait(1, "WSGIQueueLimit 1");
+    so_many_wait(4, "WSGIQueueLimit 4");
+}
+
+#[test]
+fn the_queue_of_a_group_has_the_limit_of_the_group() {
+    let block = |group, limit| {
+        format!(
+            "<WSGIInterpreterOptions application-group={group}>\nWSGIQueueLimit {limit}\n\
+             </WSGIInterpreterOptions>\n"
+        )
+    };
+    so_many_wait(2, &format!("WSGIQueueLimit 5\n{}{}", block("app", 2), block("another", 3)));
 }
 
 #[test]

@@ -46,6 +46,7 @@ mod replicas;
 mod request_timeout;
 mod runtime_directives;
 mod selection;
+mod slow_readers;
 mod slow_requests;
 mod start_response;
 mod tls;

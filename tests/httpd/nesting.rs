@@ -47,9 +47,20 @@ fn a_small_page_includes_another_with_one_interpreter_thread() {
     }
 }
 
+/// What the outer page has to say yet is put aside, and its thread is free.
+#[test]
+fn a_large_page_includes_another_with_one_interpreter_thread() {
+    let server = Server::start(pages("WSGIInterpreterThreads 1"));
+    let text = server.get("/page?inner=/inner&blocks=512").text();
+    assert!(text.starts_with("<p>before</p>\nHello, world!\n"), "{}", &text[..200]);
+    assert!(text.ends_with("-\n<p>after</p>\n"));
+    assert_eq!(text.matches("-\n").count(), 512);
+}
+
 #[test]
 fn an_inner_page_that_only_the_outer_could_let_in_fails_and_the_outer_is_completed() {
-    let server = Server::start(pages("WSGIInterpreterThreads 1").timeout(3));
+    let conf = pages("WSGIInterpreterThreads 1\nWSGIResponseBufferLimit 0").timeout(3);
+    let server = Server::start(conf);
     let blocks = 512;
     let answer = server.get(&format!("/page?inner=/inner&blocks={blocks}"));
     assert_eq!((answer.status, answer.whole), (200, true));

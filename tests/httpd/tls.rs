@@ -21,13 +21,22 @@ def application(environ, start_response):
 
 /// A server that speaks nothing but TLS, with a certificate for `localhost`.
 fn secure(text: &str) -> Conf {
-    Conf::new(text)
-        .and(
-            "ServerName localhost\nSSLEngine on\nSSLCertificateFile conf/cert.pem\n\
-             SSLCertificateKeyFile conf/key.pem\nSSLSessionCache none\n\
-             WSGIScriptAlias / ${APPS}/secure.wsgi application-group=secure",
-        )
-        .with("ssl")
+    over_tls(Conf::new(text)).and("WSGIScriptAlias / ${APPS}/secure.wsgi application-group=secure")
+}
+
+fn over_tls(conf: Conf) -> Conf {
+    conf.and(
+        "ServerName localhost\nSSLEngine on\nSSLCertificateFile conf/cert.pem\n\
+         SSLCertificateKeyFile conf/key.pem\nSSLSessionCache none",
+    )
+    .with("ssl")
+}
+
+/// The same in front of a handler script of `tests/apps`, with HTTP/2 where the configuration says so.
+pub(crate) fn serving(app: &str, more: &str) -> Server {
+    Server::start_with(over_tls(Conf::serving(app)).and(more).with("http2"), |root| {
+        make_certificate(&root.join("conf"));
+    })
 }
 
 fn start(conf: Conf) -> Server {
@@ -54,7 +63,7 @@ fn make_certificate(folder: &Path) {
 
 /// Runs a client of the test's own; `BASE` and `CERTIFICATE` are set for it.
 #[track_caller]
-fn client(server: &Server, script: &str) {
+pub(crate) fn client(server: &Server, script: &str) {
     let base = format!("https://localhost:{}", server.port());
     let preamble = "import os\nBASE, CERTIFICATE = os.environ['BASE'], os.environ['CERTIFICATE']\n";
     let output = Command::new(test_python())

@@ -79,6 +79,7 @@ fn apply(name: &str) -> Option<Apply> {
         | "WSGIInterpreterMaximumRequests"
         | "WSGIFreeThreading"
         | "WSGISwitchInterval"
+        | "WSGIQueueLimit"
         | "WSGIRestrictStdin"
         | "WSGIRestrictStdout"
         | "WSGIRestrictSignal" => options::for_all,
@@ -99,6 +100,7 @@ fn apply(name: &str) -> Option<Apply> {
         | "WSGIUserAuthoritative" => old::directive,
         "WSGIInterpreterThreads" => process::interpreter_threads,
         "WSGIInterpreterLimit" => process::interpreter_limit,
+        "WSGIResponseBufferLimit" => process::response_buffer_limit,
         _ => return None,
     })
 }

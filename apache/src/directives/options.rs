@@ -18,13 +18,14 @@ const MOST_REPLICAS: usize = 1024;
 type Set = fn(&mut SpokenOptions, &str, Words<'_>) -> Result<(), String>;
 
 /// The directives that may stand in a block.
-const INSIDE: [(&str, Set); 9] = [
+const INSIDE: [(&str, Set); 10] = [
     ("WSGIPerInterpreterGIL", own_gil),
     ("WSGIReplicas", replicas),
     ("WSGIInterpreterMaximumRequests", maximum_requests),
     ("WSGIFreeThreading", free_threading),
     ("WSGISwitchInterval", switch_interval),
     ("WSGIPythonPath", python_path),
+    ("WSGIQueueLimit", queue_limit),
     ("WSGIRestrictStdin", restrict_stdin),
     ("WSGIRestrictStdout", restrict_stdout),
     ("WSGIRestrictSignal", restrict_signal),
@@ -202,6 +203,15 @@ fn switch_interval(
 /// `WSGIPythonPath directory[:directory...]`: what comes first on `sys.path`.
 fn python_path(options: &mut SpokenOptions, name: &str, words: Words<'_>) -> Result<(), String> {
     options.python_path = os_paths(&words.only(name, "list of directories")?);
+    Ok(())
+}
+
+/// `WSGIQueueLimit number`: how many requests may wait for an application group.
+fn queue_limit(options: &mut SpokenOptions, name: &str, words: Words<'_>) -> Result<(), String> {
+    let word = words.only(name, "number")?;
+    let number = parse(&word).filter(|number| (1..=65_536).contains(number));
+    let accepted = "a number from 1 to 65536";
+    options.queue_limit = Some(number.ok_or_else(|| refusal(name, &word, accepted))?);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Directives about whole processes: which Python, and how many interpreters and threads.
 
 use super::Directive;
+use super::runtime::parse;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -23,6 +24,16 @@ pub(super) fn interpreter_threads(directive: &mut Directive<'_>) -> Result<(), S
 pub(super) fn interpreter_limit(directive: &mut Directive<'_>) -> Result<(), String> {
     let number = directive.number(2)?;
     directive.server().interpreter_limit = Some(number);
+    Ok(())
+}
+
+/// `WSGIResponseBufferLimit bytes`: how much of responses a process may keep for slow clients.
+pub(super) fn response_buffer_limit(directive: &mut Directive<'_>) -> Result<(), String> {
+    let word = directive.only("number of bytes")?;
+    let bytes = parse(&word).filter(|_| word.iter().all(u8::is_ascii_digit));
+    let accepted = "a number of bytes, 0 or more";
+    directive.server().response_buffer =
+        Some(bytes.ok_or_else(|| directive.refuse(&word, accepted))?);
     Ok(())
 }
 

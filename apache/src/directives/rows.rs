@@ -278,6 +278,18 @@ pub(super) const ROWS: &[Row] = &[
         place: Place::MainServer,
     },
     Row {
+        name: c"WSGIQueueLimit",
+        arguments: c"number",
+        default: "twice the number of request threads of an httpd child, but at least 64",
+        place: Place::MainServer,
+    },
+    Row {
+        name: c"WSGIResponseBufferLimit",
+        arguments: c"bytes",
+        default: "`268435456` (256 MiB)",
+        place: Place::MainServer,
+    },
+    Row {
         name: c"WSGISlowRequests",
         arguments: c"seconds",
         default: "none: nothing is said",

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -144,6 +145,26 @@ impl Client {
     /// Connects; panics when nobody listens.
     pub(crate) fn connect(address: SocketAddr) -> Client {
         Client::try_connect(address).expect("httpd accepts a connection")
+    }
+
+    /// Connects, with as little room for what it does not read as a socket has at first: the rest
+    /// stays with the server.
+    pub(crate) fn connect_narrow(address: SocketAddr) -> Client {
+        let client = Client::connect(address);
+        let (room, size) = (65_536_i32, size_of::<i32>() as libc::socklen_t);
+        let socket = client.stream.get_ref().as_raw_fd();
+        // SAFETY: the socket is open, and the option is read from a number of that size.
+        let set = unsafe {
+            libc::setsockopt(
+                socket,
+                libc::SOL_SOCKET,
+                libc::SO_RCVBUF,
+                (&raw const room).cast(),
+                size,
+            )
+        };
+        assert_eq!(set, 0, "a socket takes the size of its buffer");
+        client
     }
 
     fn try_connect(address: SocketAddr) -> io::Result<Client> {

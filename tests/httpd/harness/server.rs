@@ -71,6 +71,11 @@ impl Server {
         Client::connect(self.address())
     }
 
+    /// A new connection that has little room for what it does not read.
+    pub(crate) fn narrow_client(&self) -> Client {
+        Client::connect_narrow(self.address())
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
@@ -117,6 +122,13 @@ impl Server {
             [child] => Some(child),
             _ => None,
         })
+    }
+
+    /// What the descriptors of the one child stand for, by its kernel's own account.
+    pub(crate) fn descriptors(&self) -> Vec<PathBuf> {
+        let folder = format!("/proc/{}/fd", self.only_child());
+        let entries = fs::read_dir(folder).expect("the child has descriptors").flatten();
+        entries.filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
     }
 
     /// A graceful restart; returns when the next generation has been started.

@@ -1,0 +1,253 @@
+//! Bytes of responses that wait for slow clients, outside of any interpreter.
+//!
+//! What a client is behind with is copied here, twice where need be: by the application's thread when
+//! the request thread is busy with the client, and by that one when it can leave the rest to the web
+//! server. Then neither waits. It is an anonymous file in memory (`memfd_create`), since that is what
+//! a web server can have the kernel send (sendfile). What all responses of a process keep here is
+//! bounded by its [`Store`]; where that has no room, they wait.
+
+use crate::Outcome;
+use std::ffi::{CStr, c_uint};
+use std::fs::File;
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One response may have this part of the store at each of its two places, so that some endless ones
+/// leave room for others: where the application puts it, and where the request thread does.
+const SHARE: u64 = 8;
+
+/// How many bytes the responses of a process keep, and may.
+#[derive(Debug)]
+pub struct Store {
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl Store {
+    /// Room for `limit` bytes.
+    pub fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicU64::new(0) })
+    }
+
+    /// How many bytes are kept.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// How much of that one response may have.
+    pub fn share(&self) -> u64 {
+        self.limit / SHARE
+    }
+
+    /// Counts more bytes, where there is room.
+    fn take(&self, bytes: u64) -> bool {
+        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Bytes that are kept until this is dropped.
+#[derive(Debug)]
+pub struct Stored {
+    file: File,
+    length: u64,
+    store: Arc<Store>,
+}
+
+impl Stored {
+    /// Copies a block, if there is room for it.
+    pub fn copy_of(store: &Arc<Store>, block: &[u8]) -> Option<Self> {
+        if block.len() as u64 > store.share() {
+            return None;
+        }
+        let mut stored = Self { file: anonymous_file()?, length: 0, store: Arc::clone(store) };
+        stored.append(block).then_some(stored)
+    }
+
+    /// Copies one more block behind what is there, if there is room for it.
+    pub fn append(&mut self, block: &[u8]) -> bool {
+        let bytes = block.len() as u64;
+        if self.length + bytes > self.store.share() || !self.store.take(bytes) {
+            return false;
+        }
+        // There may be no memory for it.
+        let written = self.file.write_all_at(block, self.length).is_ok();
+        if written {
+            self.length += bytes;
+        } else {
+            self.store.give_back(bytes);
+        }
+        written
+    }
+
+    /// The file, from whose beginning the bytes are. It is to be read at places.
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// How many bytes there are.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        self.store.give_back(self.length);
+    }
+}
+
+/// What follows a part of a response that the request thread has not come to yet. Until it has, more
+/// can be put here, and how the response ended: for neither anybody waits.
+#[derive(Debug)]
+pub struct Spool(Mutex<State>);
+
+#[derive(Debug)]
+enum State {
+    /// More may come.
+    Open(Option<Stored>),
+    /// The response ends behind it.
+    Ended(Option<Stored>, Outcome),
+    /// Nothing can be added any more.
+    Taken,
+}
+
+impl Spool {
+    /// Nothing yet.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State::Open(None))))
+    }
+
+    /// Whether the client is so far behind that something was put here, and still is.
+    pub(crate) fn is_in_use(&self) -> bool {
+        matches!(&*self.lock(), State::Open(Some(_)))
+    }
+
+    /// Puts a block behind what is there. `false` where the request thread has come to it, or there is
+    /// no room.
+    pub(crate) fn append(&self, store: &Arc<Store>, block: &[u8]) -> bool {
+        match &mut *self.lock() {
+            State::Open(Some(stored)) => stored.append(block),
+            State::Open(none) => {
+                *none = Stored::copy_of(store, block);
+                none.is_some()
+            }
+            State::Ended(..) | State::Taken => false,
+        }
+    }
+
+    /// Says how the response ended. `false` where the request thread has come to this.
+    pub(crate) fn end(&self, outcome: Outcome) -> bool {
+        let mut state = self.lock();
+        let State::Open(stored) = &mut *state else { return false };
+        *state = State::Ended(stored.take(), outcome);
+        true
+    }
+
+    /// What is there, and how the response ended, if it has.
+    pub fn take(&self) -> (Option<Stored>, Option<Outcome>) {
+        match mem::replace(&mut *self.lock(), State::Taken) {
+            State::Open(stored) => (stored, None),
+            State::Ended(stored, outcome) => (stored, Some(outcome)),
+            State::Taken => (None, None),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An empty file in memory that forked programs do not inherit; `None` where the system has none to
+/// give: no descriptors, or no memory.
+fn anonymous_file() -> Option<File> {
+    // Kernels before 6.3 know no MFD_NOEXEC_SEAL; later ones may insist on it.
+    [libc::MFD_CLOEXEC | libc::MFD_NOEXEC_SEAL, libc::MFD_CLOEXEC]
+        .into_iter()
+        .find_map(|flags| memfd(c"wsgi-response", flags))
+}
+
+fn memfd(name: &CStr, flags: c_uint) -> Option<File> {
+    // SAFETY: the name is a C string, which the kernel copies.
+    let descriptor = unsafe { libc::memfd_create(name.as_ptr(), flags) };
+    // SAFETY: the descriptor was just made, and is ours alone.
+    (descriptor >= 0).then(|| File::from(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn content(stored: &Stored) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(stored.length).unwrap()];
+        stored.file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_appended_is_there_in_order_and_counted_until_it_goes(
+            blocks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 0..12),
+            limit in 0_u64..20_000,
+        ) {
+            let store = Store::new(limit);
+            let spool = Spool::new();
+            let mut wanted = Vec::new();
+            for block in &blocks {
+                let fits = (wanted.len() + block.len()) as u64 <= limit / SHARE;
+                prop_assert_eq!(spool.append(&store, block), fits);
+                if fits {
+                    wanted.extend_from_slice(block);
+                }
+                prop_assert_eq!(store.used(), wanted.len() as u64);
+            }
+            let (stored, end) = spool.take();
+            prop_assert_eq!(end, None);
+            prop_assert_eq!(stored.as_ref().map(content).unwrap_or_default(), wanted);
+            drop(stored);
+            prop_assert_eq!(store.used(), 0);
+        }
+
+        #[test]
+        fn all_together_never_keep_more_than_the_limit(
+            sizes in prop::collection::vec(0_usize..200, 0..40), limit in 0_u64..1000,
+        ) {
+            let store = Store::new(limit);
+            let kept: Vec<_> =
+                sizes.iter().filter_map(|size| Stored::copy_of(&store, &vec![0; *size])).collect();
+            let sum: u64 = kept.iter().map(Stored::length).sum();
+            prop_assert_eq!(store.used(), sum);
+            prop_assert!(sum <= limit);
+            drop(kept);
+            prop_assert_eq!(store.used(), 0);
+        }
+    }
+
+    #[test]
+    fn nothing_comes_behind_the_end_nor_behind_what_was_taken() {
+        let store = Store::new(1 << 20);
+        let spool = Spool::new();
+        assert!(!spool.is_in_use());
+        assert!(spool.append(&store, b"one") && spool.is_in_use());
+        assert!(spool.end(Outcome::Complete));
+        assert!(!spool.append(&store, b"two") && !spool.end(Outcome::Truncated));
+        let (stored, end) = spool.take();
+        assert_eq!(
+            (stored.as_ref().map(content), end),
+            (Some(b"one".to_vec()), Some(Outcome::Complete))
+        );
+        assert!(!spool.append(&store, b"two") && !spool.end(Outcome::Truncated));
+        assert!(matches!(spool.take(), (None, None)));
+        let empty = Spool::new();
+        assert!(empty.end(Outcome::Truncated));
+        assert!(matches!(empty.take(), (None, Some(Outcome::Truncated))));
+    }
+}
