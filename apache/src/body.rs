@@ -1,6 +1,7 @@
 //! The request body, read as the application asks for it.
 
 use crate::request::Request;
+use crate::signals;
 use httpd_sys::*;
 use manifold::Answer;
 use std::ffi::{c_char, c_int};
@@ -77,8 +78,10 @@ impl<'r> Body<'r> {
         let (filters, brigade) = (r.record().input_filters, self.brigade);
         let ended_before = r.record().eos_sent != 0;
         // SAFETY: the request's filters and our empty brigade are live.
-        let status =
-            unsafe { ap_get_brigade(filters, brigade, AP_MODE_READBYTES, APR_BLOCK_READ, wanted) };
+        let read = || unsafe {
+            ap_get_brigade(filters, brigade, AP_MODE_READBYTES, APR_BLOCK_READ, wanted)
+        };
+        let status = signals::let_through(read);
         let result = match status {
             // SAFETY: the brigade is ours, and just filled.
             0 => unsafe { copy(brigade, bytes) },

@@ -15,7 +15,7 @@
 //! written its logs: no destructor runs under a live thread.
 
 use crate::config::{self, ServerConfig};
-use crate::{boundary, log, preload};
+use crate::{boundary, log, preload, signals};
 use httpd_sys::*;
 use manifold::{Code, Gil, Left, Level, Limits, Refusal, Runtime, ServerNames, Settings};
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -105,6 +105,7 @@ pub(crate) unsafe extern "C" fn init(pool: *mut apr_pool_t, server: *mut server_
             // SAFETY: the child has this one thread yet; those that httpd and we make come later.
             unsafe { std::env::set_var("PYTHON_EGG_CACHE", eggs) };
         }
+        signals::init();
         let log_thread = log::start();
         let settings = settings(config);
         let (Some(wake), Some(done)) = (event_descriptor(), event_descriptor()) else {
@@ -291,7 +292,7 @@ fn settings(config: &ServerConfig) -> Settings {
 }
 
 /// A property of the MPM; 0 where it does not know it.
-fn mpm(property: u32) -> c_int {
+pub(crate) fn mpm(property: u32) -> c_int {
     let mut value = 0;
     // SAFETY: the MPM is loaded, and the place for the answer is ours.
     let status = unsafe { ap_mpm_query(property as c_int, &raw mut value) };

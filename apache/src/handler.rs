@@ -9,7 +9,7 @@ use crate::response::{Responder, Sent};
 use crate::rules::Rules;
 use crate::target::Target;
 use crate::variables::Variables;
-use crate::{boundary, child, log, naming};
+use crate::{boundary, child, log, naming, signals};
 use httpd_sys::*;
 use manifold::{Answer, Code, Conversation, Event, GroupName, Level, Refusal, Reload, Reply};
 use std::ffi::c_int;
@@ -73,6 +73,7 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         say_that_no_request_is_passed(r);
     }
     let nesting = Nesting::enter();
+    let _held = signals::hold();
     let conversation = runtime.dispatch(&application_group, nesting.patience(r), |job| {
         variables.fill(job, &script, target.handler_script);
         job.script = Some(script);
@@ -137,7 +138,7 @@ fn serve(r: Request<'_>, rules: &Rules, conversation: &Conversation) -> c_int {
     let mut responder = Responder::new(r, rules, conversation.store());
     loop {
         let event = match responder.patience() {
-            None => conversation.next(),
+            None => signals::next(conversation),
             Some(patience) => match conversation.next_within(patience) {
                 Some(event) => event,
                 None => match responder.push() {

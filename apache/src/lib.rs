@@ -38,6 +38,7 @@ mod proxies;
 mod request;
 mod response;
 mod rules;
+mod signals;
 mod target;
 mod variables;
 

@@ -3,15 +3,11 @@
 
 use crate::config::{self, GroupRule, Preload};
 use crate::log;
+use crate::signals::{self, LOOK_UP};
 use httpd_sys::server_rec;
 use manifold::{Answer, Conversation, Event, GroupName, Level, LogEntry, Reply, Runtime, Task};
 use std::collections::HashSet;
-use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How often a child that waits for a script looks whether it has been told to stop.
-const LOOK_UP: Duration = Duration::from_millis(100);
 
 /// Loads the scripts that the main server and its virtual hosts name, into all replicas of all groups
 /// at once, and waits until each is loaded or has failed. A failure is logged; the first request then tries again.
@@ -51,7 +47,8 @@ pub(crate) fn load_all(runtime: &Runtime, main: *mut server_rec) {
 
 /// Waits until the script is loaded or has failed.
 fn wait(server: *mut server_rec, conversation: &Conversation) {
-    while !told_to_stop() {
+    // httpd blocks the signal to stop while a child starts.
+    while !signals::is_pending() {
         let refusal = match conversation.next_within(LOOK_UP) {
             None => continue,
             Some(Event::Failed(refusal)) => refusal,
@@ -72,15 +69,6 @@ fn wait(server: *mut server_rec, conversation: &Conversation) {
         };
         return log::of_server(server, LogEntry::new(Level::Error, refusal.to_string()));
     }
-}
-
-/// Whether httpd wants this child to stop at once. It blocks the signal while a child starts.
-fn told_to_stop() -> bool {
-    let mut pending = MaybeUninit::uninit();
-    // SAFETY: it fills the set it is given.
-    unsafe { libc::sigpending(pending.as_mut_ptr()) };
-    // SAFETY: filled above.
-    unsafe { libc::sigismember(pending.as_ptr(), libc::SIGTERM) == 1 }
 }
 
 /// Forms that need a request are none here.

@@ -4,6 +4,7 @@ use crate::aside::Aside;
 use crate::files;
 use crate::request::Request;
 use crate::rules::Rules;
+use crate::signals;
 use httpd_sys::*;
 use manifold::{Code, FilePart, Head, Outcome, Part, Store, Stored};
 use std::ffi::c_int;
@@ -327,7 +328,8 @@ impl<'r> Responder<'r> {
     /// Passes the brigade on and empties it.
     fn pass(&self) -> apr_status_t {
         // SAFETY: the request's filters and our brigade are live.
-        let status = unsafe { ap_pass_brigade(self.r.record().output_filters, self.brigade) };
+        let pass = || unsafe { ap_pass_brigade(self.r.record().output_filters, self.brigade) };
+        let status = signals::let_through(pass);
         // SAFETY: the brigade is ours.
         unsafe { apr_brigade_cleanup(self.brigade.cast()) };
         status

@@ -22,7 +22,7 @@ use crate::handler::severity;
 use crate::nesting::Nesting;
 use crate::request::Request;
 use crate::variables::Variables;
-use crate::{child, log, naming};
+use crate::{child, log, naming, signals};
 use httpd_sys::*;
 use manifold::{
     Answer, Call, Code, Event, Job, Level, Outcome, Refusal, Reload, Reply, Task, Value,
@@ -79,6 +79,7 @@ fn call_functions(
     let runtime = child::runtime_for_hooks().map_err(refused)?;
     let group = naming::resolve(r, &hook.application_group, "application-group=", variables);
     let nesting = Nesting::enter();
+    let _held = signals::hold();
     let conversation = runtime
         .dispatch(&group, nesting.patience(r), |job| {
             fill(job);
@@ -90,7 +91,7 @@ fn call_functions(
         })
         .map_err(refused)?;
     loop {
-        match conversation.next() {
+        match signals::next(&conversation) {
             Event::Reply(Reply::Returned(values)) => return Ok(values),
             Event::Reply(Reply::Log(entry)) => log::entry(r, &entry),
             Event::Reply(Reply::AskVariable(name)) => {
