@@ -13,6 +13,7 @@ mod bodies;
 mod chunked;
 mod clients;
 mod compatibility;
+mod contexts;
 mod contract;
 mod directives;
 mod disconnect;

@@ -1,0 +1,112 @@
+//! Where each directive may stand: what the head of its page says, asked of httpd for all of them.
+
+use std::fs;
+use std::path::Path;
+
+use crate::harness::{Conf, Server, at_once, config_test, write};
+
+/// Arguments that a directive accepts.
+fn arguments(name: &str) -> &'static str {
+    match name {
+        "WSGIHandlerScript" => "name /x.wsgi",
+        "WSGIScriptAlias" => "/elsewhere /x.wsgi",
+        "WSGIScriptAliasMatch" => "^/elsewhere$ /x.wsgi",
+        "WSGIImportScript" => "/x.wsgi process-group=%{GLOBAL} application-group=a",
+        "WSGICallableObject"
+        | "WSGIProcessGroup"
+        | "WSGIApplicationGroup"
+        | "WSGIRestrictProcess" => "name",
+        "WSGIAccessScript"
+        | "WSGIAuthUserScript"
+        | "WSGIAuthGroupScript"
+        | "WSGIDispatchScript" => "/x.py",
+        "WSGITrustedProxyHeaders" => "X-Forwarded-For",
+        "WSGITrustedProxies" => "127.0.0.1",
+        "WSGIPythonHome" | "WSGIPythonPath" | "WSGIPythonEggs" => "/usr",
+        "WSGIPythonOptimize"
+        | "WSGISwitchInterval"
+        | "WSGIInterpreterThreads"
+        | "WSGIInterpreterMaximumRequests"
+        | "WSGIReplicas"
+        | "WSGIInterpreterLimit"
+        | "WSGISlowRequests" => "2",
+        "WSGIPythonWarnings" => "ignore",
+        "WSGIPythonHashSeed" => "random",
+        "WSGITelemetryService" => "unix:/x",
+        "WSGITelemetryOptions" => "None",
+        "WSGISocketPrefix" => "run/x",
+        "WSGIAcceptMutex" => "default",
+        // Every other is a switch.
+        _ => "On",
+    }
+}
+
+/// Each directive as a line, and where its page says that it may stand.
+fn directives() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/directives");
+    let mut directives: Vec<_> = fs::read_dir(folder)
+        .expect("the pages of the directives")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.file_name().is_some_and(|name| name != "old.md"))
+        .map(|path| {
+            let page = fs::read_to_string(&path).expect("a page");
+            let name = path.file_stem().expect("a name").to_str().expect("in ASCII").to_owned();
+            let context = page.lines().find_map(|line| line.strip_prefix("| Context | "));
+            let line = match &name[..] {
+                "WSGIInterpreterOptions" => format!("<{name}>\n</{name}>"),
+                _ => format!("{name} {}", arguments(&name)),
+            };
+            (line, context.expect("a page says where").trim_end_matches(" |").to_owned())
+        })
+        .collect();
+    directives.sort();
+    assert!(directives.len() > 45, "the pages were read: {}", directives.len());
+    directives
+}
+
+#[test]
+fn each_directive_is_accepted_where_its_page_says_and_nowhere_else() {
+    let cases: Vec<_> = directives()
+        .into_iter()
+        .flat_map(|(line, context)| {
+            let host = format!("<VirtualHost *>\n{line}\n</VirtualHost>");
+            let section = format!("<Directory /nowhere>\n{line}\n</Directory>");
+            [
+                (line, context.contains("server config")),
+                (host, context.contains("virtual host")),
+                (section, context.contains("directory")),
+            ]
+        })
+        .collect();
+    for part in cases.chunks(8) {
+        at_once(part.len(), |i| {
+            let (text, accepted) = &part[i];
+            let test = config_test(text);
+            assert_eq!(test.ok, *accepted, "{text}\n{}", test.said);
+        });
+    }
+}
+
+#[test]
+fn each_directive_is_accepted_in_htaccess_under_its_class_only() {
+    let classes = ["FileInfo", "AuthConfig", "Limit Indexes Options"];
+    let mut conf = Conf::new("");
+    for (number, class) in classes.iter().enumerate() {
+        conf = conf
+            .and(&format!("<Directory ${{DOCS}}/{number}>\nAllowOverride {class}\n</Directory>"));
+    }
+    let server = Server::start_with(conf, |root| {
+        for number in 0..classes.len() {
+            write(root, &format!("docs/{number}/file.txt"), "static");
+        }
+    });
+    for (line, context) in directives() {
+        for (number, class) in classes.iter().enumerate() {
+            server.write(&format!("docs/{number}/.htaccess"), &line);
+            // Refused directives make every request below a 500; those that are accepted may guard it.
+            let accepted = server.get(&format!("/{number}/file.txt")).status != 500;
+            let wanted = context.contains(&format!(".htaccess ({class})"));
+            assert_eq!(accepted, wanted, "{line} under AllowOverride {class}");
+        }
+    }
+}
