@@ -5,39 +5,26 @@ use std::path::Path;
 
 use crate::harness::{Conf, Server, at_once, config_test, write};
 
-/// Arguments that a directive accepts.
-fn arguments(name: &str) -> &'static str {
+/// Arguments that a directive of this syntax accepts.
+fn arguments<'a>(name: &str, syntax: &'a str) -> &'a str {
     match name {
-        "WSGIHandlerScript" => "name /x.wsgi",
-        "WSGIScriptAlias" => "/elsewhere /x.wsgi",
-        "WSGIScriptAliasMatch" => "^/elsewhere$ /x.wsgi",
-        "WSGIImportScript" => "/x.wsgi process-group=%{GLOBAL} application-group=a",
-        "WSGICallableObject"
-        | "WSGIProcessGroup"
-        | "WSGIApplicationGroup"
-        | "WSGIRestrictProcess" => "name",
-        "WSGIAccessScript"
-        | "WSGIAuthUserScript"
-        | "WSGIAuthGroupScript"
-        | "WSGIDispatchScript" => "/x.py",
-        "WSGITrustedProxyHeaders" => "X-Forwarded-For",
-        "WSGITrustedProxies" => "127.0.0.1",
-        "WSGIPythonHome" | "WSGIPythonPath" | "WSGIPythonEggs" => "/usr",
-        "WSGIPythonOptimize"
-        | "WSGISwitchInterval"
-        | "WSGIInterpreterThreads"
-        | "WSGIInterpreterMaximumRequests"
-        | "WSGIReplicas"
-        | "WSGIInterpreterLimit"
-        | "WSGISlowRequests" => "2",
-        "WSGIPythonWarnings" => "ignore",
-        "WSGIPythonHashSeed" => "random",
-        "WSGITelemetryService" => "unix:/x",
-        "WSGITelemetryOptions" => "None",
-        "WSGISocketPrefix" => "run/x",
-        "WSGIAcceptMutex" => "default",
-        // Every other is a switch.
-        _ => "On",
+        "WSGIHandlerScript" => return "name /x.wsgi",
+        "WSGIScriptAlias" => return "/elsewhere /x.wsgi",
+        "WSGIScriptAliasMatch" => return "^/elsewhere$ /x.wsgi",
+        "WSGIImportScript" => return "/x.wsgi process-group=%{GLOBAL} application-group=a",
+        "WSGITelemetryOptions" => return "None",
+        _ => {}
+    }
+    match syntax.split(['|', ' ', '[', ':']).next().expect("a first word") {
+        "number" | "seconds" => "2",
+        "bytes" => "1000000",
+        "directory" => "/usr",
+        "path" => "/x",
+        "unix" => "unix:/x",
+        "address" => "127.0.0.1",
+        "filter" => "ignore",
+        // A name of the user's, or a word that the directive knows.
+        word => word,
     }
 }
 
@@ -51,12 +38,19 @@ fn directives() -> Vec<(String, String)> {
         .map(|path| {
             let page = fs::read_to_string(&path).expect("a page");
             let name = path.file_stem().expect("a name").to_str().expect("in ASCII").to_owned();
-            let context = page.lines().find_map(|line| line.strip_prefix("| Context | "));
+            let head = |what: &str| {
+                let row = page.lines().find_map(|line| line.strip_prefix(&format!("| {what} | ")));
+                row.expect("a page has a head").trim_end_matches(" |").trim_matches('`').to_owned()
+            };
+            let syntax = head("Syntax");
             let line = match &name[..] {
                 "WSGIInterpreterOptions" => format!("<{name}>\n</{name}>"),
-                _ => format!("{name} {}", arguments(&name)),
+                _ => {
+                    let syntax = syntax.strip_prefix(&format!("{name} ")).expect("its own name");
+                    format!("{name} {}", arguments(&name, syntax))
+                }
             };
-            (line, context.expect("a page says where").trim_end_matches(" |").to_owned())
+            (line, head("Context"))
         })
         .collect();
     directives.sort();
