@@ -11,8 +11,11 @@ use crate::target::Target;
 use crate::variables::Variables;
 use crate::{boundary, child, log, naming, signals};
 use httpd_sys::*;
-use manifold::{Answer, Code, Conversation, Event, GroupName, Level, Refusal, Reload, Reply};
+use manifold::{
+    Answer, Code, Conversation, Event, GroupName, Level, Refusal, Reload, Reply, Script,
+};
 use std::ffi::c_int;
+use std::fmt;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -34,7 +37,7 @@ pub(crate) unsafe extern "C" fn handle(raw: *mut request_rec) -> c_int {
 /// Answers a request by a script.
 fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_int {
     let rules = &config.rules;
-    if let Err(status) = check(r, rules) {
+    if let Err(status) = check(r, rules, &target.script) {
         return status;
     }
     let options = &target.options;
@@ -49,8 +52,11 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
     let script = dispatched.script.unwrap_or_else(|| Arc::clone(&target.script));
     let said = dispatched.process_group.as_ref();
     let process_group = naming::process_group(r, said, options, config, &variables);
+    let said = dispatched.application_group.as_ref();
+    let application_group = naming::application_group(r, said, options, config, &variables);
+    let asked = Asked { script: &script, group: Some(&application_group) };
     if !rules.allows_process_group(&process_group) {
-        return refuse(r, &restricted(&process_group, rules));
+        return refuse(r, &asked, &restricted(&process_group, rules));
     }
     if !process_group.is_main() {
         let refusal = Refusal::new(
@@ -60,14 +66,12 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
                  configured; leave process-group and WSGIProcessGroup out to run inside httpd"
             ),
         );
-        return refuse(r, &refusal);
+        return refuse(r, &asked, &refusal);
     }
-    let said = dispatched.application_group.as_ref();
-    let application_group = naming::application_group(r, said, options, config, &variables);
 
     let runtime = match child::runtime() {
         Ok(runtime) => runtime,
-        Err(refusal) => return refuse(r, &refusal),
+        Err(refusal) => return refuse(r, &asked, &refusal),
     };
     if rules.pass_request == Some(true) {
         say_that_no_request_is_passed(r);
@@ -76,32 +80,47 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
     let _held = signals::hold();
     let conversation = runtime.dispatch(&application_group, nesting.patience(r), |job| {
         variables.fill(job, &script, target.handler_script);
-        job.script = Some(script);
+        job.script = Some(Arc::clone(&script));
         job.reload = config.script_reloading.unwrap_or(Reload::Module);
         job.timeout = rules.timeout.flatten();
         job.verbosity = log::request_verbosity(r);
     });
     match conversation {
-        Ok(conversation) => serve(r, rules, &conversation),
-        Err(refusal) => refuse(r, &refusal),
+        Ok(conversation) => serve(r, rules, &asked, &conversation),
+        Err(refusal) => refuse(r, &asked, &refusal),
+    }
+}
+
+/// What a request asked for, as a line about it ends; httpd adds the client.
+pub(crate) struct Asked<'a> {
+    pub(crate) script: &'a Script,
+    /// `None` as long as that was not asked.
+    pub(crate) group: Option<&'a GroupName>,
+}
+
+impl fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " (script '{}'", self.script.path().display())?;
+        match self.group {
+            Some(group) => write!(f, ", application group '{group}')"),
+            None => f.write_str(")"),
+        }
     }
 }
 
 /// What has to be right before an application sees a request.
-fn check(r: Request<'_>, rules: &Rules) -> Result<(), c_int> {
+fn check(r: Request<'_>, rules: &Rules, script: &Script) -> Result<(), c_int> {
+    let asked = Asked { script, group: None };
     let refused = |status: u32, text: &str| {
-        log::request(r, Level::Error, &format!("{}: {text}", Code::BodyRefused));
+        log::request(r, Level::Error, &format!("{}: {text}{asked}", Code::BodyRefused));
         Err(status as c_int)
     };
     let record = r.record();
     if record.used_path_info == AP_REQ_REJECT_PATH_INFO as c_int
         && !r.text(record.path_info).is_empty()
     {
-        log::request(
-            r,
-            Level::Error,
-            "AcceptPathInfo is off, and there is a path behind the script's",
-        );
+        let text = "AcceptPathInfo is off, and there is a path behind the script's";
+        log::request(r, Level::Error, &format!("{}: {text}{asked}", Code::ScriptRefused));
         return Err(HTTP_NOT_FOUND as c_int);
     }
     if let Some(coding) = r.header(c"Transfer-Encoding") {
@@ -133,7 +152,7 @@ fn check(r: Request<'_>, rules: &Rules) -> Result<(), c_int> {
 }
 
 /// Serves the conversation with the application until it has ended.
-fn serve(r: Request<'_>, rules: &Rules, conversation: &Conversation) -> c_int {
+fn serve(r: Request<'_>, rules: &Rules, asked: &Asked<'_>, conversation: &Conversation) -> c_int {
     let mut body = Body::new(r);
     let mut responder = Responder::new(r, rules, conversation.store());
     loop {
@@ -170,7 +189,7 @@ fn serve(r: Request<'_>, rules: &Rules, conversation: &Conversation) -> c_int {
                 Sent::Failed(code) => return body.refusal().unwrap_or_else(|| fail(r, code)),
             },
             Event::Failed(refusal) => {
-                log::request(r, severity(&refusal), &refusal.to_string());
+                log::request(r, severity(&refusal), &format!("{refusal}{asked}"));
                 return responder.fail().unwrap_or_else(|| fail(r, refusal.code));
             }
         }
@@ -211,8 +230,8 @@ fn say_that_no_request_is_passed(r: Request<'_>) {
     });
 }
 
-fn refuse(r: Request<'_>, refusal: &Refusal) -> c_int {
-    log::request(r, severity(refusal), &refusal.to_string());
+fn refuse(r: Request<'_>, asked: &Asked<'_>, refusal: &Refusal) -> c_int {
+    log::request(r, severity(refusal), &format!("{refusal}{asked}"));
     fail(r, refusal.code)
 }
 

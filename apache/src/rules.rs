@@ -76,6 +76,41 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn rules() -> impl Strategy<Value = Rules> {
+        use MapHead::{Auto, Off, On};
+        let map_head = prop::option::of(prop::sample::select(vec![On, Off, Auto]));
+        let groups = prop::option::of(prop::collection::vec("[a-c]", 0..3));
+        (any::<[Option<bool>; 5]>(), map_head, groups).prop_map(|(flags, map_head, groups)| {
+            let name = |group: String| GroupName::new(group.as_bytes());
+            Rules {
+                chunked_request: flags[0],
+                error_override: flags[1],
+                map_head,
+                sendfile: flags[2],
+                pass_request: flags[3],
+                ignore_activity: flags[4],
+                process_groups: groups
+                    .map(|groups| Arc::new(groups.into_iter().map(name).collect())),
+                ..Rules::default()
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn each_rule_is_the_more_specific_sections_by_itself(a in rules(), b in rules()) {
+            let both = a.merge(&b);
+            prop_assert_eq!(both.chunked_request, b.chunked_request.or(a.chunked_request));
+            prop_assert_eq!(both.error_override, b.error_override.or(a.error_override));
+            prop_assert_eq!(both.map_head, b.map_head.or(a.map_head));
+            prop_assert_eq!(both.sendfile, b.sendfile.or(a.sendfile));
+            prop_assert_eq!(both.pass_request, b.pass_request.or(a.pass_request));
+            prop_assert_eq!(both.ignore_activity, b.ignore_activity.or(a.ignore_activity));
+            prop_assert_eq!(both.process_groups, b.process_groups.or(a.process_groups));
+        }
+    }
 
     #[test]
     fn a_list_replaces_the_less_specific_one_as_a_whole() {

@@ -82,6 +82,9 @@ class RequestTimeout(BaseException):
 
 RequestTimeout.__module__ = "mod_wsgi"
 
+# Functions of mod_wsgi that are loaded when a program asks for them.
+METRICS = ("start_recording_metrics", "request_metrics", "process_metrics")
+
 # What the functions of this module and of the others ask of Rust; set by `prepare`.
 host = None
 
@@ -150,6 +153,8 @@ def provide_mod_wsgi(attributes, events, sources):
         found = None
         if name == "LogHandler":
             found = _load("log_handler", sources["log_handler"]).LogHandler
+        elif name in METRICS:
+            found = getattr(_load("metrics", sources["metrics"]), name)
         elif name == "__path__":
             spec = importlib.machinery.PathFinder.find_spec("mod_wsgi")
             found = spec and spec.submodule_search_locations and list(spec.submodule_search_locations)
@@ -158,7 +163,7 @@ def provide_mod_wsgi(attributes, events, sources):
         return module.__dict__.setdefault(name, found)
 
     module.__getattr__ = find
-    module.__dir__ = lambda: sorted({*module.__dict__, "LogHandler"} - {"__getattr__", "__dir__"})
+    module.__dir__ = lambda: sorted({*module.__dict__, "LogHandler", *METRICS} - {"__getattr__", "__dir__"})
     sys.modules["mod_wsgi"] = module
 
 

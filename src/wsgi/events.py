@@ -11,6 +11,9 @@ event_callbacks = []
 # Those who are told only that the process stops.
 shutdown_callbacks = []
 
+# What counts the requests that have finished: see metrics.py. The server looks at this list as well.
+recorders = []
+
 log = None  # set by the bootstrap module: log(level, text)
 
 
@@ -124,4 +127,6 @@ class Observation:
             "status": status,
             "request_data": self.data,
         }
+        for record in recorders:
+            record(event)
         tell(event_callbacks, "request_finished", event)

@@ -52,6 +52,8 @@ pub(crate) struct Residents {
 pub(super) struct Events {
     /// `mod_wsgi.event_callbacks`, a list.
     callbacks: Kept,
+    /// What counts requests, a list as well.
+    recorders: Kept,
     /// Tells those who have subscribed that the process stops.
     stopping: Kept,
     /// The class `Observation` of events.py.
@@ -59,10 +61,12 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// Whether somebody has subscribed. This is all that a request costs when nobody has.
+    /// Whether somebody has subscribed, or counts. This is all that a request costs when nobody does.
     pub(super) fn wanted(&self, _py: Attached<'_>) -> bool {
-        // SAFETY: attached, and events.py has made it as a list.
-        unsafe { PyList_GET_SIZE(self.callbacks.as_ptr()) > 0 }
+        [&self.callbacks, &self.recorders].into_iter().any(|list| {
+            // SAFETY: attached, and events.py has made both as lists.
+            unsafe { PyList_GET_SIZE(list.as_ptr()) > 0 }
+        })
     }
 }
 
@@ -186,6 +190,7 @@ impl Residents {
             running,
             events: Events {
                 callbacks: Kept::new(events.attribute(c"event_callbacks")?),
+                recorders: Kept::new(events.attribute(c"recorders")?),
                 stopping: Kept::new(events.attribute(c"process_stopping")?),
                 observation: Kept::new(events.attribute(c"Observation")?),
             },
@@ -291,7 +296,10 @@ impl Residents {
         if let Some(kept) = self.format_stack {
             drop(kept.release(py));
         }
-        for kept in [self.request_timeout, self.events.callbacks, self.events.observation] {
+        for kept in [self.request_timeout, self.events.observation] {
+            drop(kept.release(py));
+        }
+        for kept in [self.events.callbacks, self.events.recorders] {
             drop(kept.release(py));
         }
         self.running.release(py);
@@ -343,6 +351,7 @@ fn sources(py: Attached<'_>) -> Result<Object<'_>, Raised> {
     let sources = dict(py)?;
     sources.set_item_named(c"events", &Object::text(py, include_str!("events.py"))?)?;
     sources.set_item_named(c"log_handler", &Object::text(py, include_str!("log_handler.py"))?)?;
+    sources.set_item_named(c"metrics", &Object::text(py, include_str!("metrics.py"))?)?;
     Ok(sources)
 }
 

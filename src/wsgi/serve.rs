@@ -376,7 +376,11 @@ impl<'py, 'a> Answering<'py, 'a> {
                 self.py,
                 Some(Arc::clone(self.end.link())),
                 Level::Error,
-                format!("{code}: the response {text}"),
+                format!(
+                    "{code}: the response of script '{}' in application group '{}' {text}",
+                    self.end.job().script().path().display(),
+                    self.residents.group
+                ),
             );
         };
         let (missing, excess) = (self.request().missing(), self.request().excess());

@@ -1,6 +1,6 @@
 //! Applications that fail or complain: what the client gets and what the error log says.
 
-use crate::harness::{Conf, Server};
+use crate::harness::{Conf, Request, Server, write};
 
 fn serve() -> Server {
     Server::serving("failing.wsgi")
@@ -201,4 +201,73 @@ fn a_script_is_one_module_named_after_its_path() {
     );
     let path = server.path("apps/own.wsgi").display().to_string();
     server.get("/").expect(200, &format!("_mod_wsgi_ 42 True {path}"));
+}
+
+/// Does what the query says, each time in another way wrong.
+const WRONG: &str = r#"
+import mod_wsgi
+
+def handle_request(environ, start_response):
+    query = environ["QUERY_STRING"]
+    if query == "timeout":
+        raise mod_wsgi.RequestTimeout
+    start_response("200 OK", [("Content-Length", "3")] if query != "raise" else [])
+    if query == "raise":
+        raise KeyError(query)
+    return [b"12345" if query == "long" else b"1"]
+"#;
+
+#[test]
+fn each_line_about_a_request_names_its_client_its_script_and_its_group() {
+    let conf = Conf::serving("wrong.wsgi").and(
+        "WSGIInterpreterLimit 2\n\
+         WSGIHandlerScript missing ${APPS}/missing.wsgi\nWSGIHandlerScript broken ${APPS}/broken.wsgi\n\
+         WSGIHandlerScript empty ${APPS}/empty.wsgi\n\
+         <Location /missing>\nSetHandler missing\n</Location>\n\
+         <Location /broken>\nSetHandler broken\n</Location>\n\
+         <Location /empty>\nSetHandler empty\n</Location>\n\
+         <Location /nowhere>\nWSGIProcessGroup nowhere\n</Location>\n\
+         <Location /fence>\nWSGIProcessGroup nowhere\nWSGIRestrictProcess other\n</Location>\n\
+         <Location /more>\nWSGIApplicationGroup more\n</Location>\n\
+         <Location /exact>\nAcceptPathInfo Off\n</Location>",
+    );
+    let server = Server::start_with(conf, |root| {
+        write(root, "apps/wrong.wsgi", WRONG);
+        write(root, "apps/broken.wsgi", "raise LookupError");
+        write(root, "apps/empty.wsgi", "");
+        write(root, "docs/exact", "a file");
+    });
+    for (target, status, code, script, group) in [
+        ("/missing", 500, "MNF0004", "missing.wsgi", "app"),
+        ("/broken", 500, "MNF0005", "broken.wsgi", "app"),
+        ("/empty", 500, "MNF0006", "empty.wsgi", "app"),
+        ("/?raise", 500, "MNF0007", "wrong.wsgi", "app"),
+        ("/?short", 200, "MNF0019", "wrong.wsgi", "app"),
+        ("/?long", 200, "MNF0022", "wrong.wsgi", "app"),
+        ("/?timeout", 504, "MNF0030", "wrong.wsgi", "app"),
+        ("/nowhere", 500, "MNF0003", "wrong.wsgi", "app"),
+        ("/fence", 500, "MNF0025", "wrong.wsgi", "app"),
+        ("/more", 503, "MNF0010", "wrong.wsgi", "more"),
+    ] {
+        assert_eq!(server.get(target).status, status, "{target}");
+        let group = format!("application group '{group}'");
+        server.log().wait_for(&["[client 127.0.0.1:", code, &format!("apps/{script}'"), &group]);
+    }
+    // These come before there is a group.
+    let chunked = Request::new("POST", "/").header("Transfer-Encoding", "chunked");
+    let mut client = server.client();
+    client.send_head(&chunked);
+    assert_eq!(client.read("POST").status, 411);
+    assert_eq!(server.get("/exact/more").status, 404);
+    for code in ["MNF0013", "MNF0021"] {
+        server.log().wait_for(&["[client 127.0.0.1:", code, "apps/wrong.wsgi'"]);
+    }
+}
+
+#[test]
+fn where_embedded_applications_may_not_run_the_line_names_script_and_group() {
+    let server = Server::start(Conf::serving("hello.wsgi").and("WSGIRestrictEmbedded On"));
+    assert_eq!(server.get("/").status, 500);
+    let group = "application group 'app'";
+    server.log().wait_for(&["[client 127.0.0.1:", "MNF0020", "apps/hello.wsgi'", group]);
 }

@@ -18,7 +18,7 @@ pub(crate) mod dispatch;
 mod tls;
 
 use crate::config::{DirectoryConfig, HookScript};
-use crate::handler::severity;
+use crate::handler::{Asked, severity};
 use crate::nesting::Nesting;
 use crate::request::Request;
 use crate::variables::Variables;
@@ -72,12 +72,13 @@ fn call_functions(
     variables: &Variables<'_>,
     fill: impl FnOnce(&mut Job),
 ) -> Result<Vec<Value>, Failed> {
+    let group = naming::resolve(r, &hook.application_group, "application-group=", variables);
+    let asked = Asked { script: &hook.script, group: Some(&group) };
     let refused = |refusal: Refusal| {
-        log::request(r, severity(&refusal), &refusal.to_string());
+        log::request(r, severity(&refusal), &format!("{refusal}{asked}"));
         Failed(refusal.code)
     };
     let runtime = child::runtime_for_hooks().map_err(refused)?;
-    let group = naming::resolve(r, &hook.application_group, "application-group=", variables);
     let nesting = Nesting::enter();
     let _held = signals::hold();
     let conversation = runtime

@@ -16,6 +16,7 @@ pub(crate) struct Conf {
     mpm: &'static str,
     threads: u32,
     timeout: u32,
+    keep_alive: u32,
     python_home: Option<String>,
     environment: Vec<(&'static str, String)>,
 }
@@ -31,6 +32,7 @@ impl Conf {
             mpm: "mpm_event",
             threads: 8,
             timeout: 60,
+            keep_alive: 30,
             python_home,
             environment: Vec::new(),
         };
@@ -59,8 +61,14 @@ impl Conf {
     }
 
     /// The worker MPM instead of event.
+    ///
+    /// Told to stop at once between two requests of a kept connection, a thread of this MPM may wait
+    /// for the next one on a descriptor that the main thread has just closed, so for all of
+    /// `KeepAliveTimeout`, without any module: see README. With a short one such a stop takes a
+    /// second more, and a child that has to be reminded hangs in something of ours.
     pub(crate) fn on_worker(mut self) -> Conf {
         self.mpm = "mpm_worker";
+        self.keep_alive = 1;
         self
     }
 
@@ -128,7 +136,7 @@ impl Conf {
         line(&format!("ServerLimit 16\nThreadLimit {threads}\nThreadsPerChild {threads}"));
         line(&format!("StartServers 1\nMaxRequestWorkers {threads}\nMinSpareThreads 1"));
         line(&format!("MaxSpareThreads {}\nMaxKeepAliveRequests 0", threads + 1));
-        line(&format!("Timeout {}\nKeepAliveTimeout 30", self.timeout));
+        line(&format!("Timeout {}\nKeepAliveTimeout {}", self.timeout, self.keep_alive));
         if let Some(home) = &self.python_home {
             line(&format!("WSGIPythonHome \"{home}\""));
         }

@@ -1,7 +1,8 @@
 //! WSGIAuthUserScript, for Basic and Digest authentication.
 
 use super::{base64, basic, curl, hooked, login, prepare, refused};
-use crate::harness::{Conf, Server, at_once, write};
+use crate::harness::{Conf, Request, Response, Server, at_once, write};
+use md5::{Digest, Md5};
 
 const VALID: &str = "<Location />\nRequire valid-user\n</Location>";
 
@@ -204,6 +205,26 @@ fn digest(realms: &str) -> Server {
     hooked(conf, &text)
 }
 
+/// Asks for `/file.txt` with a user's name as it is; curl 8.22 writes `%C3%A9` for an `é`.
+fn digest_login(server: &Server, user: &str, password: &str) -> Response {
+    let md5 = |parts: &[&str]| {
+        let hash = Md5::digest(parts.join(":"));
+        hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let challenge = server.get("/file.txt");
+    let asks = challenge.header("WWW-Authenticate").expect("a challenge");
+    let (_, nonce) = asks.split_once("nonce=\"").expect("a nonce");
+    let (nonce, _) = nonce.split_once('"').expect("its end");
+    let secret = md5(&[user, "the realm", password]);
+    let what = md5(&["GET", "/file.txt"]);
+    let response = md5(&[&secret, nonce, "00000001", "ours", "auth", &what]);
+    let login = format!(
+        "Digest username=\"{user}\", realm=\"the realm\", nonce=\"{nonce}\", uri=\"/file.txt\", \
+         algorithm=MD5, qop=auth, nc=00000001, cnonce=\"ours\", response=\"{response}\""
+    );
+    server.send(&Request::get("/file.txt").header("Authorization", &login))
+}
+
 #[test]
 fn digest_authentication_lets_in_who_knows_the_password() {
     let server = digest(
@@ -211,12 +232,14 @@ fn digest_authentication_lets_in_who_knows_the_password() {
          'big': known.upper(), '\\xc3\\xa9': known}.get(user)",
     );
     let url = format!("http://{}/file.txt", server.address());
-    for user in ["me", "b", "big", "é"] {
+    for user in ["me", "b", "big"] {
         let right = curl(&url, &["--digest", "--user", &format!("{user}:word")]);
         assert_eq!(right, ("200".into(), "static".into()), "{user}");
         let wrong = curl(&url, &["--digest", "--user", &format!("{user}:other")]);
         assert_eq!(wrong.0, "401", "{user}");
     }
+    digest_login(&server, "é", "word").expect(200, "static");
+    refused(&digest_login(&server, "é", "other"), 401);
     assert_eq!(curl(&url, &["--digest", "--user", "nobody:word"]).0, "401");
     assert_eq!(curl(&url, &["--basic", "--user", "me:word"]).0, "401");
 }
