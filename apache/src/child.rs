@@ -19,6 +19,7 @@ use crate::{boundary, log, preload, signals};
 use httpd_sys::*;
 use manifold::{Code, Gil, Left, Level, Limits, Refusal, Runtime, ServerNames, Settings};
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -197,9 +198,17 @@ impl Child {
     /// Waits until the keeper is done, or the limit is over. Async-signal-safe.
     fn wait_until_done(&self, limit: Duration) -> bool {
         let mut done = libc::pollfd { fd: self.done.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        let limit = c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX);
-        // SAFETY: one valid entry; an interrupted wait counts as a missed limit.
-        unsafe { libc::poll(&raw mut done, 1, limit) == 1 }
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+            let left = c_int::try_from(left).unwrap_or(c_int::MAX);
+            // SAFETY: one valid entry.
+            match unsafe { libc::poll(&raw mut done, 1, left) } {
+                // httpd's parent sends SIGTERM to a child that is on its way already.
+                -1 if std::io::Error::last_os_error().kind() == ErrorKind::Interrupted => {}
+                ready => return ready == 1,
+            }
+        }
     }
 
     /// Asks the keeper for something. Async-signal-safe.

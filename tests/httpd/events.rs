@@ -139,7 +139,7 @@ fn a_stop_is_told_before_the_interpreters_end() {
     server.get("/").expect(202, "nobody ");
     server.log().wait_for(&[":warn]", "subscribe_signals", "no effect"]);
     let notes = ["stopping", "shutdown"].map(|name| server.path(&format!("state/{name}")));
-    server.begin_stop();
+    server.begin_stop_at_rest();
     for note in notes {
         eventually("a note", || {
             let text = std::fs::read_to_string(&note).ok()?;
@@ -187,7 +187,7 @@ fn a_stop_is_told_first_then_threads_are_joined_then_exit_functions_run() {
     let server = Server::start_with(conf, |root| write(root, "apps/own.wsgi", WORKER));
     server.get("/").expect(200, "working");
     let note = server.path("state/order");
-    server.begin_stop();
+    server.begin_stop_at_rest();
     eventually("all of the note", || {
         let text = std::fs::read_to_string(&note).ok()?;
         text.ends_with("atexit").then(|| assert_eq!(text, "shutdown thread atexit"))

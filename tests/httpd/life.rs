@@ -207,12 +207,45 @@ fn exit_functions_run_in_every_interpreter_at_a_stop() {
     server.get("/sub").expect(200, "hello");
     server.get("/main").expect(200, "hello");
     let notes = ["sub", "main"].map(|group| server.path(&format!("state/farewell-{group}")));
-    server.begin_stop();
+    server.begin_stop_at_rest();
     for note in notes {
         eventually("a note of farewell", || {
             (std::fs::read_to_string(&note).ok()? == "goodbye\n").then_some(())
         });
     }
+    server.ended();
+}
+
+/// Its exit function waits at a gate, and leaves a note behind it.
+const LEAVING: &str = r#"
+import atexit, pathlib
+
+state = pathlib.Path(__file__).parent.parent / "state"
+
+@atexit.register
+def leave():
+    (state / "gate").open("rb").read(1)
+    (state / "done").touch()
+
+def handle_request(environ, start_response):
+    start_response("200 OK", [])
+    return [b"here"]
+"#;
+
+#[test]
+fn a_reminder_does_not_cut_exit_functions_short() {
+    let conf = Conf::serving("own.wsgi");
+    let server = Server::start_with(conf, |root| write(root, "apps/own.wsgi", LEAVING));
+    server.get("/").expect(200, "here");
+    let (child, gate) = (server.only_child(), server.gate("gate"));
+    server.begin_stop_at_rest();
+    gate.held();
+    for _ in 0..3 {
+        server.remind(child);
+    }
+    gate.open();
+    let done = server.path("state/done");
+    eventually("the exit function has come to its end", || done.exists().then_some(()));
     server.ended();
 }
 

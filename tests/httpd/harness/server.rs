@@ -143,6 +143,20 @@ impl Server {
         self.signal(libc::SIGTERM);
     }
 
+    /// The same, once no connection is busy: see [`Server::settle`].
+    pub(crate) fn begin_stop_at_rest(&self) {
+        self.settle();
+        self.begin_stop();
+    }
+
+    /// Sends SIGTERM to a child, as httpd's parent does while one is on its way already.
+    pub(crate) fn remind(&self, child: u32) {
+        assert!(self.children().contains(&child), "the child is ours, and there");
+        let pid = libc::pid_t::try_from(child).expect("a process id fits");
+        // SAFETY: kill takes no pointers, and the parent has not reaped the child.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0, "the child takes SIGTERM");
+    }
+
     /// Starts a graceful stop: requests that run may finish.
     pub(crate) fn begin_graceful_stop(&self) {
         self.signal(libc::SIGWINCH);
@@ -173,8 +187,7 @@ impl Server {
 
     /// Stops httpd and checks that it ended well: no child crashed and none had to be killed.
     pub(crate) fn stop(self) {
-        self.settle();
-        self.begin_stop();
+        self.begin_stop_at_rest();
         self.ended();
     }
 
