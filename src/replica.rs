@@ -4,7 +4,8 @@
 use crate::exchange::ApplicationEnd;
 use crate::group::Group;
 use crate::interp::ending::{self, End};
-use crate::interp::{Attached, Interpreter, ThreadState, startup};
+use crate::interp::startup::{self, Site};
+use crate::interp::{Attached, Interpreter, ThreadState};
 use crate::options::Resolved;
 use crate::queue::{Member, Order, ReplicaId};
 use crate::succession::Reason;
@@ -49,7 +50,7 @@ impl Replica {
         options: &Resolved,
     ) -> Result<(Self, ThreadState), String> {
         let (mut state, gil) = if name.is_main() {
-            (startup::start_python(settings)?, Gil::Own)
+            (startup::start_python(settings.python_home.as_deref(), &settings.python, Site::Import)?, Gil::Own)
         } else {
             (startup::make_subinterpreter(options.gil)?, options.gil)
         };
