@@ -177,6 +177,18 @@ pub(crate) fn test_venv() -> String {
     venv
 }
 
+/// The virtual environment with packages that have extension modules.
+pub(crate) fn extensions_venv() -> PathBuf {
+    let venv = std::env::var_os("MANIFOLD_EXTENSIONS_VENV").map(PathBuf::from).unwrap_or_default();
+    assert!(
+        venv.join("unavailable").is_file(),
+        "this test needs the packages of tests/apps/extensions.txt: run it by scripts/test, which sets \
+         MANIFOLD_EXTENSIONS_VENV (it is {})",
+        venv.display()
+    );
+    venv
+}
+
 /// The Python of that environment, for clients.
 pub(crate) fn test_python() -> PathBuf {
     Path::new(&test_venv()).join("bin/python")
