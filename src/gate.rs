@@ -83,11 +83,7 @@ impl Gate {
 
     /// Has a probe try the module, and keeps what it finds. `search` is `sys.path`. It waits for
     /// seconds where a module hangs.
-    pub(crate) fn find_out(
-        &self,
-        candidate: &Candidate<'_>,
-        search: Vec<Vec<u8>>,
-    ) -> Arc<Finding> {
+    pub(crate) fn find_out(&self, candidate: &Candidate<'_>, search: Vec<Vec<u8>>) -> Arc<Finding> {
         // Before it is tried: a file that changes meanwhile is another one.
         let file = File::look(candidate.gil, candidate.path);
         let question = Question {
@@ -207,13 +203,8 @@ mod tests {
         // A probe that ends without an answer.
         let settings = Settings { worker: Some("/bin/true".into()), ..Settings::default() };
         let gate = Gate::new(&settings);
-        let file = |inode| File {
-            shared: false,
-            path: PathBuf::new(),
-            device: 1,
-            inode,
-            changed: (0, 0),
-        };
+        let file =
+            |inode| File { shared: false, path: PathBuf::new(), device: 1, inode, changed: (0, 0) };
         gate.lock().extend((0..LIMIT as u64).map(|inode| (file(inode), Arc::new(Finding::Loads))));
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("speed.so");

@@ -663,7 +663,8 @@ impl Group {
             options.gil = Gil::Shared;
             options.replicas = 1;
             // CPython keeps the interval with the GIL, which is the main interpreter's now.
-            options.switch_interval = options.switch_interval.filter(|interval| !interval.for_group);
+            options.switch_interval =
+                options.switch_interval.filter(|interval| !interval.for_group);
         }
         options
     }

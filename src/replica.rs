@@ -2,8 +2,8 @@
 //! its threads do with the jobs of the group's queue.
 
 use crate::exchange::ApplicationEnd;
-use crate::group::Group;
 use crate::gate::Gate;
+use crate::group::Group;
 use crate::interp::ending::{self, End};
 use crate::interp::startup::{self, Site};
 use crate::interp::{Attached, Interpreter, ThreadState};

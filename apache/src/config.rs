@@ -10,8 +10,8 @@ use crate::rules::Rules;
 use crate::{boundary, wsgi_module};
 use httpd_sys::{apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t, server_rec};
 use manifold::{
-    GroupName, InterpreterOptions, Level, OptionsBlock, OptionsTable, OwnGil, PythonSettings, Reload,
-    Script,
+    GroupName, InterpreterOptions, Level, OptionsBlock, OptionsTable, OwnGil, PythonSettings,
+    Reload, Script,
 };
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int, c_void};

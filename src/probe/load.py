@@ -4,28 +4,55 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
+import types
 
 
-class NoRelatives:
-    """Refuses to find what the package of the module has beside it.
+class StandIns:
+    """Finds a stand-in for what the package of the module has beside it.
 
     Parent packages are code of an application as often as not, and may do anything when they run.
     """
 
     def __init__(self, name):
         self.name, self.package = name, name.partition(".")[0]
+        self.asked = []
 
     def find_spec(self, name, path=None, target=None):
         if name != self.name and name.partition(".")[0] == self.package:
-            raise ModuleNotFoundError(f"{name} is not imported by a probe", name=name)
+            self.asked.append(name)
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)
         return None
 
+    def create_module(self, spec):
+        module = types.ModuleType(spec.name)
+        module.__getattr__ = lambda name: self.make_attribute(module, name)
+        return module
 
-def load(name, path, search):
-    """Returns None where the module loads, else what was raised: is it refused, and the text."""
-    path = os.fsdecode(path)
+    def make_attribute(self, module, name):
+        """A class, which can be called, raised and derived from."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return module.__dict__.setdefault(name, type(name, (Exception,), {}))
+
+    def exec_module(self, module):
+        pass
+
+
+def prepare(name, search):
+    """Has this interpreter find what one of the server's finds; returns the names of stand-ins."""
     sys.path[:] = map(os.fsdecode, search)
-    sys.meta_path.insert(0, NoRelatives(name))
+    stand_ins = StandIns(name)
+    sys.meta_path.insert(0, stand_ins)
+    return stand_ins.asked
+
+
+def load(name, path):
+    """Loads the module; returns what has become of it ("loaded", "refused", "raised"), and a text.
+
+    The text is what was raised, or the names that the module has: some that were never meant for
+    several interpreters load again with half of what they had.
+    """
+    path = os.fsdecode(path)
     loader = importlib.machinery.ExtensionFileLoader(name, path)
     try:
         spec = importlib.util.spec_from_file_location(name, path, loader=loader)
@@ -33,7 +60,8 @@ def load(name, path, search):
         loader.exec_module(module)
     except ImportError as error:
         refusal = f"module {name} does not support loading in subinterpreters"
-        return str(error) == refusal, f"{type(error).__name__}: {error}"
+        outcome = "refused" if str(error) == refusal else "raised"
+        return outcome, f"{type(error).__name__}: {error}"
     except BaseException as error:
-        return False, f"{type(error).__name__}: {error}"
-    return None
+        return "raised", f"{type(error).__name__}: {error}"
+    return "loaded", "\n".join(sorted(map(str, vars(module))))

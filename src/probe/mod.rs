@@ -70,7 +70,11 @@ impl fmt::Display for Finding {
             Self::Refused(text) => f.write_str(text),
             Self::Crashed(how) => write!(f, "a process that tried it ended by {how}"),
             Self::Hung => {
-                write!(f, "a process that tried it had not loaded it after {} s", PATIENCE.as_secs())
+                write!(
+                    f,
+                    "a process that tried it had not loaded it after {} s",
+                    PATIENCE.as_secs()
+                )
             }
             Self::Unknown(why) => write!(f, "it could not be tried in a process of its own: {why}"),
         }

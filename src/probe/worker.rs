@@ -4,8 +4,8 @@ use super::{Answer, Question, wire};
 use crate::interp::exception::Exception;
 use crate::interp::object::done;
 use crate::interp::startup::{self, Site};
-use crate::interp::{Attached, Object, Raised, ThreadState};
-use crate::PythonSettings;
+use crate::interp::{Attached, Kept, Object, Raised, ThreadState};
+use crate::{Gil, PythonSettings, wsgi};
 use cpython_sys::*;
 use std::ffi::CStr;
 use std::fs::File;
@@ -14,12 +14,15 @@ use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
+const NAME: &CStr = c"_mod_manifold_probe";
+
 /// Longer than whoever asks waits: for a probe whose server is gone.
 const LIFE_SECONDS: u32 = 30;
 
 /// What an extension module did in one interpreter.
 enum Outcome {
-    Loaded,
+    /// It loaded, and has these names.
+    Loaded(Vec<String>),
     /// CPython refused it.
     Refused(String),
     /// It raised something, which is not ours to judge.
@@ -72,44 +75,126 @@ fn withdraw() -> File {
 /// Loads the module in two interpreters, one after the other. Both stay: a module that loads only
 /// where no other has it is not one that loads.
 fn try_it(question: &Question) -> Result<Answer, String> {
-    let python = PythonSettings { dont_write_bytecode: true, ..PythonSettings::default() };
-    // sys.path comes with the question, and nobody's .pth files are to run here.
-    startup::start_python(question.home.as_deref(), &python, Site::LeaveOut)?.abandon();
-    let first = in_an_interpreter(question)?;
+    // What CPython makes of a module in the main interpreter. Where two share its GIL, modules are
+    // loaded that were never meant for several, and may silently lack half of what they have; once
+    // that has happened, no interpreter of the process sees the whole any more.
+    let whole = match question.gil {
+        Gil::Own => None,
+        Gil::Shared => Some(in_a_fork(|| load_in(start(question)?, question))?),
+    };
+    let mut main = start(question)?;
+    let stand_ins = main.attach(|py| said(py, prepare(py, question).map(Kept::new)))?;
+    let first = load_in(startup::make_subinterpreter(question.gil)?, question)?;
     if let Outcome::Refused(text) = first {
         return Ok(Answer::Refused(text));
     }
-    Ok(match (first, in_an_interpreter(question)?) {
-        (_, Outcome::Refused(text)) => Answer::Refused(text),
-        // Many modules count their interpreters themselves, each with words of its own. What both
-        // say has another reason: the module lacks its package here.
-        (Outcome::Raised(first), Outcome::Raised(text)) if first == text => Answer::Loads,
-        (_, Outcome::Raised(text)) => Answer::Refused(text),
-        (_, Outcome::Loaded) => Answer::Loads,
+    let second = load_in(startup::make_subinterpreter(question.gil)?, question)?;
+    let beside = main.attach(|py| {
+        said(
+            py,
+            Object::text(py, " ")
+                .and_then(|space| space.attribute(c"join")?.call([&stand_ins.get(py)])?.to_text()),
+        )
+    })?;
+    main.abandon();
+    if question.gil == Gil::Shared && !beside.is_empty() {
+        // CPython initialises such modules there, whichever interpreter imports them.
+        return Ok(Answer::Refused(format!("it imports {beside} into the main interpreter")));
+    }
+    Ok(match whole {
+        None => compare(&first, second),
+        Some(whole) => match compare(&whole, first) {
+            Answer::Loads => compare(&whole, second),
+            refused => refused,
+        },
     })
 }
 
-fn in_an_interpreter(question: &Question) -> Result<Outcome, String> {
-    let mut state = startup::make_subinterpreter(question.gil)?;
-    let outcome = state.attach(|py| {
-        load(py, question).map_err(|raised| Exception::take(py, raised).summary())
-    });
-    ThreadState::abandon(state);
+fn start(question: &Question) -> Result<ThreadState, String> {
+    let python = PythonSettings { dont_write_bytecode: true, ..PythonSettings::default() };
+    // sys.path comes with the question, and nobody's .pth files are to run here.
+    startup::start_python(question.home.as_deref(), &python, Site::LeaveOut)
+}
+
+/// What to think of a module that has come to `outcome` where elsewhere it came to `usual`.
+fn compare(usual: &Outcome, outcome: Outcome) -> Answer {
+    match (usual, outcome) {
+        (_, Outcome::Refused(text)) => Answer::Refused(text),
+        // What both say has another reason: the module lacks its package here. Many modules count
+        // their interpreters themselves, each with words of its own.
+        (Outcome::Raised(usual), Outcome::Raised(text)) if *usual == text => Answer::Loads,
+        (_, Outcome::Raised(text)) => Answer::Refused(text),
+        (Outcome::Loaded(usual), Outcome::Loaded(names)) => {
+            match usual.iter().find(|name| !names.contains(name)) {
+                Some(lost) => Answer::Refused(format!("it loads, and lacks '{lost}' there")),
+                None => Answer::Loads,
+            }
+        }
+        (_, Outcome::Loaded(_)) => Answer::Loads,
+    }
+}
+
+/// Runs `body` in a process of its own, before this one has started anything.
+fn in_a_fork(body: impl FnOnce() -> Result<Outcome, String>) -> Result<Outcome, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("no process for a first look: {error}");
+    let (mut reader, mut writer) = std::io::pipe().map_err(|error| failed(&error))?;
+    // SAFETY: this process has one thread, and no Python yet.
+    match unsafe { libc::fork() } {
+        -1 => Err(failed(&std::io::Error::last_os_error())),
+        0 => {
+            drop(reader);
+            let text = body().map_or_else(|error| format!("!{error}"), |outcome| outcome.encode());
+            let said = writer.write_all(text.as_bytes());
+            // SAFETY: it ends the process.
+            unsafe { libc::_exit(i32::from(said.is_err())) }
+        }
+        _ => {
+            drop(writer);
+            let mut text = String::new();
+            reader.read_to_string(&mut text).map_err(|error| failed(&error))?;
+            match text.strip_prefix('!') {
+                Some(error) => Err(error.to_owned()),
+                None => Ok(Outcome::decode(&text)),
+            }
+        }
+    }
+}
+
+impl Outcome {
+    fn encode(&self) -> String {
+        match self {
+            Self::Loaded(names) => format!("+{}", names.join("\n")),
+            Self::Refused(text) => format!("-{text}"),
+            Self::Raised(text) => format!("?{text}"),
+        }
+    }
+
+    fn decode(text: &str) -> Self {
+        match text.split_at_checked(1) {
+            Some(("+", names)) => Self::Loaded(names.lines().map(str::to_owned).collect()),
+            Some(("-", text)) => Self::Refused(text.to_owned()),
+            Some((_, text)) => Self::Raised(text.to_owned()),
+            None => Self::Raised("it ends a process, even in the main interpreter".to_owned()),
+        }
+    }
+}
+
+/// Loads the module in a fresh interpreter.
+fn load_in(mut state: ThreadState, question: &Question) -> Result<Outcome, String> {
+    let outcome =
+        state.attach(|py| said(py, prepare(py, question).and_then(|_| load(py, question))));
+    state.abandon();
     outcome
 }
 
-fn load(py: Attached<'_>, question: &Question) -> Result<Outcome, Raised> {
-    let source = concat!(include_str!("load.py"), "\0");
-    let source = CStr::from_bytes_with_nul(source.as_bytes()).expect("one NUL, at its end");
-    let name = c"_mod_manifold_probe";
-    // SAFETY: attached; both are C strings; it returns a new reference or raises.
-    let code = unsafe { Py_CompileString(source.as_ptr(), name.as_ptr(), Py_file_input) };
-    // SAFETY: see above.
-    let code = unsafe { Object::from_owned(py, code) }?;
-    // SAFETY: attached; it returns a new reference or raises.
-    let module = unsafe { PyImport_ExecCodeModule(name.as_ptr(), code.as_ptr()) };
-    // SAFETY: see above.
-    let module = unsafe { Object::from_owned(py, module) }?;
+/// What Python said, where it raised.
+fn said<T>(py: Attached<'_>, result: Result<T, Raised>) -> Result<T, String> {
+    result.map_err(|raised| Exception::take(py, raised).summary())
+}
+
+/// Prepares an interpreter to load the module; returns a list of the names that were looked for
+/// beside it, which grows.
+fn prepare<'py>(py: Attached<'py>, question: &Question) -> Result<Object<'py>, Raised> {
     // SAFETY: attached; it returns a new reference or raises.
     let search = unsafe { Object::from_owned(py, PyList_New(0)) }?;
     for folder in &question.search {
@@ -117,19 +202,19 @@ fn load(py: Attached<'_>, question: &Question) -> Result<Outcome, Raised> {
         // SAFETY: attached; a list and a live object.
         done(unsafe { PyList_Append(search.as_ptr(), folder.as_ptr()) })?;
     }
+    let source = concat!(include_str!("load.py"), "\0");
+    let module = wsgi::module(py, NAME, source)?;
+    module.attribute(c"prepare")?.call([&Object::text(py, &question.name)?, &search])
+}
+
+fn load(py: Attached<'_>, question: &Question) -> Result<Outcome, Raised> {
     let path = Object::bytes(py, question.path.as_os_str().as_bytes())?;
-    let outcome = module.attribute(c"load")?.call([
-        &Object::text(py, &question.name)?,
-        &path,
-        &search,
-    ])?;
-    if outcome.is_none() {
-        return Ok(Outcome::Loaded);
-    }
-    let item = |index| {
-        // SAFETY: attached; it is a sequence of two; a new reference or an exception.
-        unsafe { Object::from_owned(py, PySequence_GetItem(outcome.as_ptr(), index)) }
-    };
-    let (refused, text) = (item(0)?.is_true()?, item(1)?.to_text()?);
-    Ok(if refused { Outcome::Refused(text) } else { Outcome::Raised(text) })
+    let name = Object::text(py, &question.name)?;
+    let outcome = Object::import(py, NAME)?.attribute(c"load")?.call([&name, &path])?;
+    let (kind, text) = (outcome.item(0)?.to_text()?, outcome.item(1)?.to_text()?);
+    Ok(match &*kind {
+        "loaded" => Outcome::Loaded(text.lines().map(str::to_owned).collect()),
+        "refused" => Outcome::Refused(text),
+        _ => Outcome::Raised(text),
+    })
 }

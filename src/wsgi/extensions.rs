@@ -17,8 +17,10 @@ use std::sync::Arc;
 const CHAIN_LIMIT: usize = 64;
 
 /// What an interpreter in front of which there is a gate cannot do, in CPython's words.
-const NO_FORK: [&str; 2] =
-    ["fork not supported for isolated subinterpreters", "preexec_fn not supported within subinterpreters"];
+const NO_FORK: [&str; 2] = [
+    "fork not supported for isolated subinterpreters",
+    "preexec_fn not supported within subinterpreters",
+];
 
 /// Judges the modules of one interpreter.
 #[derive(Clone)]
@@ -156,8 +158,7 @@ fn text_of(exception: &Object<'_>) -> Result<String, Raised> {
 /// A path as the file system has it.
 fn path(text: &Object<'_>) -> Result<PathBuf, Raised> {
     // SAFETY: attached; a new reference or an exception.
-    let bytes =
-        unsafe { Object::from_owned(text.py(), PyUnicode_EncodeFSDefault(text.as_ptr())) }?;
+    let bytes = unsafe { Object::from_owned(text.py(), PyUnicode_EncodeFSDefault(text.as_ptr())) }?;
     Ok(PathBuf::from(OsString::from_vec(bytes.as_bytes().unwrap_or_default().to_vec())))
 }
 
@@ -168,9 +169,7 @@ fn search(py: Attached<'_>) -> Result<Vec<Vec<u8>>, Raised> {
     let length = unsafe { PySequence_Size(list.as_ptr()) };
     let mut search = Vec::new();
     for index in 0..length {
-        // SAFETY: attached, and it is a live object; a new reference or an exception.
-        let entry =
-            unsafe { Object::from_owned(py, PySequence_GetItem(list.as_ptr(), index)) }?;
+        let entry = list.item(index)?;
         if entry.is_instance_of(Py_TPFLAGS_UNICODE_SUBCLASS) {
             search.push(path(&entry)?.into_os_string().into_vec());
         }
@@ -207,7 +206,12 @@ unsafe extern "C" fn create_dynamic(
         let count = count.unsigned_abs();
         // SAFETY: attached; CPython passes `count` live objects; a new reference or an exception.
         unsafe {
-            PyObject_Vectorcall(loader.as_ptr(), arguments.cast_const(), count, std::ptr::null_mut())
+            PyObject_Vectorcall(
+                loader.as_ptr(),
+                arguments.cast_const(),
+                count,
+                std::ptr::null_mut(),
+            )
         }
     })
 }

@@ -26,5 +26,5 @@ mod script;
 mod serve;
 
 pub use residents::COMPATIBLE_VERSION;
-pub(crate) use residents::Residents;
+pub(crate) use residents::{Residents, module};
 pub(crate) use serve::{Served, fail, serve};

@@ -236,11 +236,7 @@ impl Residents {
     /// # Errors
     ///
     /// Of the first that cannot be loaded: what to say, and Python's traceback.
-    pub(crate) fn load(
-        &self,
-        py: Attached<'_>,
-        scripts: &[Arc<Script>],
-    ) -> Result<(), Failure> {
+    pub(crate) fn load(&self, py: Attached<'_>, scripts: &[Arc<Script>]) -> Result<(), Failure> {
         let group = self.group.to_string();
         scripts.iter().try_for_each(|script| self.scripts.load(py, script, &group))
     }
@@ -354,7 +350,11 @@ fn restrict<'py>(
 }
 
 /// Runs a module of ours; its source ends with a NUL.
-fn module<'py>(py: Attached<'py>, name: &CStr, source: &str) -> Result<Object<'py>, Raised> {
+pub(crate) fn module<'py>(
+    py: Attached<'py>,
+    name: &CStr,
+    source: &str,
+) -> Result<Object<'py>, Raised> {
     let source = CStr::from_bytes_with_nul(source.as_bytes()).expect("one NUL, at its end");
     // SAFETY: attached; both are C strings; it returns a new reference or raises.
     let code = unsafe { Py_CompileString(source.as_ptr(), name.as_ptr(), Py_file_input) };

@@ -186,7 +186,8 @@ impl Scripts {
     ) -> Failure {
         let exception = Exception::take(py, raised);
         if exception.is_system_exit() {
-            let detail = format!("{place} {what}: it raised SystemExit, which ends no process here");
+            let detail =
+                format!("{place} {what}: it raised SystemExit, which ends no process here");
             return Failure::new(code, detail);
         }
         let detail = format!("{place} {what}: {}", exception.summary());

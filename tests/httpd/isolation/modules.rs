@@ -99,8 +99,12 @@ fn a_module_without_a_gil_for_each_interpreter_is_never_mapped_there() {
             let script = Script { name: "app", imports, serve: "answer = 'speed.so' in maps" };
             write(root, "apps/app.wsgi", &script.text());
             write(root, "modules/README", "for the tests");
-            compile(root, "speed", "static struct PyModuleDef single = {PyModuleDef_HEAD_INIT, \"speed\"}; \
-                    return PyModule_Create(&single)");
+            compile(
+                root,
+                "speed",
+                "static struct PyModuleDef single = {PyModuleDef_HEAD_INIT, \"speed\"}; \
+                    return PyModule_Create(&single)",
+            );
         },
     );
     assert_eq!(ask(&server, "app"), ("own".to_owned(), "False".to_owned()));
@@ -125,7 +129,8 @@ fn without_a_probe_a_group_that_needs_a_module_moves_and_a_warning_says_so() {
 
 #[test]
 fn directories_of_a_groups_own_are_found_in_the_main_interpreter_too() {
-    let script = Script { name: "app", imports: "import helper, speed", serve: "answer = helper.text" };
+    let script =
+        Script { name: "app", imports: "import helper, speed", serve: "answer = helper.text" };
     let conf = Conf::new(&script.alias()).and(
         "WSGIDaemonWorker ${ROOT}/nothing\n<WSGIInterpreterOptions application-group=app>\n\
          WSGIPythonPath ${ROOT}/modules\n</WSGIInterpreterOptions>",
