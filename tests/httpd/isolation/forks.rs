@@ -25,7 +25,7 @@ fn whoever_forks_is_told_where_that_works() {
             let server = site(more, text);
             assert_eq!(server.get("/forks").status, 500, "{text}");
             server.log().wait_for(&["MNF0007", "RuntimeError"]);
-            let line = server.log().wait_for(&["MNF0035", ":error]", "os.fork"]);
+            let line = server.log().wait_for(&["MNF0037", ":error]", "os.fork"]);
             for cure in ["%{GLOBAL}", "process group", "spawn"] {
                 assert!(line.contains(cure), "{cure}: {line}");
             }
@@ -40,7 +40,7 @@ fn a_script_that_forks_while_it_is_loaded_is_told_too() {
     for _ in 0..2 {
         assert_eq!(server.get("/forks").status, 500);
     }
-    let lines = server.log().wait_for_count(&["MNF0035", ":error]", "os.fork"], 2);
+    let lines = server.log().wait_for_count(&["MNF0037", ":error]", "os.fork"], 2);
     assert!(lines[1].contains("%{GLOBAL}"), "{lines:?}");
     server.log().wait_for(&["MNF0005", "RuntimeError"]);
 }

@@ -4,6 +4,7 @@
 mod extensions;
 mod forks;
 mod modules;
+mod standard;
 
 use crate::harness::{Conf, Response, Server, write};
 use std::path::Path;
@@ -78,5 +79,5 @@ fn facts(answer: &Response) -> (String, String) {
 
 /// The warnings that a group has moved.
 fn moves(server: &Server, name: &str) -> Vec<String> {
-    server.log().lines_with(&["MNF0035", ":warn]", &format!("group '{name}' moves")])
+    server.log().lines_with(&["MNF0037", ":warn]", &format!("group '{name}' moves")])
 }
