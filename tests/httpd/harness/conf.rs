@@ -116,6 +116,10 @@ impl Conf {
             }
         }
         line(&format!("LoadModule wsgi_module \"{}\"", module_under_test().display()));
+        let worker = std::env::var("MANIFOLD_WORKER").unwrap_or_default();
+        if !worker.is_empty() && !self.text.contains("WSGIDaemonWorker") {
+            line(&format!("WSGIDaemonWorker \"{worker}\""));
+        }
         line("LogLevel notice wsgi:info");
         if let Some((user, group)) = unprivileged() {
             line(&format!("User {user}\nGroup {group}"));

@@ -6,6 +6,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `MANIFOLD_MODULE` | the module to load; else `target/release/libmod_manifold.so` |
+//! | `MANIFOLD_WORKER` | `manifold-worker`, where httpd's children cannot run that beside the module |
 //! | `MANIFOLD_HTTPD` | the server; else `apache2` or `httpd` on `PATH` or in `/usr/sbin` |
 //! | `MANIFOLD_APXS` | asked for the modules' folder; else `apxs` or `apxs2` |
 //! | `MANIFOLD_PYTHON_HOME` | becomes `WSGIPythonHome` of every configuration when it is set |

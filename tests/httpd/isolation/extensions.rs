@@ -234,6 +234,24 @@ fn requests_that_come_together_all_move_and_none_fails() {
 }
 
 #[test]
+fn a_script_that_is_loaded_with_the_child_moves_before_the_first_request() {
+    let venv = extensions_venv();
+    for package in installed(&venv, vec![NUMPY, ORJSON]) {
+        let name = package.script.name;
+        let more = format!(
+            "WSGIReplicas 2\nWSGIScriptAlias /preloaded ${{APPS}}/{name}.wsgi process-group=%{{GLOBAL}} \
+             application-group={name}"
+        );
+        let server = serve(&venv, &more, &[package.script]);
+        server.log().wait_for(&["MNF0037", ":warn]", package.module]);
+        let answer = facts(&server.get("/preloaded"));
+        assert_eq!(answer, (package.place.to_owned(), package.answer.to_owned()));
+        assert_eq!(moves(&server, name).len(), 1);
+        assert!(!server.log().text().contains(":error]"), "{}", server.log().text());
+    }
+}
+
+#[test]
 fn a_group_that_is_pinned_to_its_own_gil_fails_with_the_cure() {
     let venv = extensions_venv();
     for package in installed(&venv, vec![PILLOW, NUMPY]) {
