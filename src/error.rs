@@ -94,6 +94,10 @@ codes! {
     ThreadStuck = 35,
     /// So many threads are in requests that do not end that the group takes no more.
     GroupStuck = 36,
+    /// An extension module does not load in the interpreter of a group, which is moved.
+    Demoted = 37,
+    /// Extension modules cannot be tried in a process of their own.
+    NoProbe = 38,
 }
 
 impl Code {

@@ -105,6 +105,8 @@ enum Message {
     Lost,
     /// Look at [`Exchanges::interrupted`].
     Interrupt,
+    /// The job waits for a thread again.
+    Again,
 }
 
 impl Message {
@@ -302,6 +304,7 @@ impl RequestEnd {
             match tagged.message {
                 Message::Reply(reply) => return Next::Reply(reply),
                 Message::Lost => return Next::Lost,
+                Message::Again => return Next::Timeout,
                 Message::Interrupt => {}
             }
         }
@@ -372,6 +375,14 @@ impl Link {
     /// Says that a thread has taken the job.
     pub fn start(&self) {
         self.hold.slot.started.store(true, Ordering::Release);
+    }
+
+    /// Says that the job waits for a thread again, elsewhere. Nothing was sent to the client.
+    pub(crate) fn wait_again(&self) {
+        self.hold.slot.started.store(false, Ordering::Release);
+        // Where there is no room, what fills it wakes the request end just as well.
+        let message = self.hold.tag(Message::Again);
+        let _ = self.hold.slot.replies.sender.try_send(message);
     }
 
     /// Whether the request end has let go.

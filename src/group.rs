@@ -2,8 +2,10 @@
 //! takes another's place is in [`crate::succession`].
 
 use crate::exchange::ApplicationEnd;
+use crate::gate::Gate;
 use crate::interp::ThreadState;
 use crate::interp::ending::End;
+use crate::isolation::Place;
 use crate::options::{Resolved, SwitchInterval};
 use crate::queue::{Member, Queue, Rejected, ReplicaId};
 use crate::replica::{Replica, Server};
@@ -11,11 +13,11 @@ use crate::spawn::spawn;
 use crate::succession::{Heritage, Succession};
 use crate::watchdog::{Question, Watchdog};
 use crate::{Code, Gil, Outcome, Refusal, Settings};
-use cpython_sys::CAN_END_INTERPRETERS;
+use cpython_sys::{CAN_END_INTERPRETERS, OWN_GIL_IS_SAFE};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// How long a thread beyond the first may have nothing to do before it goes.
@@ -63,12 +65,40 @@ pub(crate) struct Shared {
     /// Whether every sub-interpreter is gone, once that is known.
     others_gone: Mutex<Option<bool>>,
     others_known: Condvar,
+    /// Which extension modules load in interpreters beside the main one.
+    gate: Arc<Gate>,
+    main: OnceLock<Weak<Group>>,
+    /// The first group that has used the main interpreter. Others may share it by saying so, none
+    /// is moved into it.
+    main_holder: OnceLock<GroupName>,
 }
 
 impl Shared {
     pub(crate) fn new(settings: Settings) -> Self {
-        let watchdog = Watchdog::start(&settings);
-        Self { settings, watchdog, others_gone: Mutex::default(), others_known: Condvar::new() }
+        Self {
+            watchdog: Watchdog::start(&settings),
+            gate: Gate::new(&settings),
+            settings,
+            others_gone: Mutex::default(),
+            others_known: Condvar::new(),
+            main: OnceLock::new(),
+            main_holder: OnceLock::new(),
+        }
+    }
+
+    /// The group of the main interpreter.
+    pub(crate) fn main(&self) -> Option<Arc<Group>> {
+        self.main.get()?.upgrade()
+    }
+
+    pub(crate) fn main_holder(&self) -> &OnceLock<GroupName> {
+        &self.main_holder
+    }
+
+    /// Whether extension modules are judged before they are loaded: not where the configuration
+    /// asks for a shared GIL, nor where this Python has no other.
+    fn has_gate(&self, options: &Resolved) -> bool {
+        OWN_GIL_IS_SAFE && (options.gil == Gil::Own || !options.gil_is_pinned)
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -97,7 +127,7 @@ impl Shared {
 /// An application group of this process.
 pub(crate) struct Group {
     pub(crate) name: GroupName,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     /// What holds for its interpreters.
     pub(crate) options: Resolved,
     /// What of the configuration cannot be, said when the group is used first.
@@ -108,6 +138,8 @@ pub(crate) struct Group {
     pub(crate) queue: Arc<Queue<ApplicationEnd>>,
     /// There are replicas, or they are under way; spares the lock below.
     warm: AtomicBool,
+    /// The group has moved into the main interpreter; its queue is closed then.
+    pub(crate) moved: AtomicBool,
     pool: Mutex<Pool>,
     pool_changed: Condvar,
 }
@@ -116,6 +148,10 @@ pub(crate) struct Group {
 #[derive(Default)]
 pub(crate) struct Pool {
     pub(crate) phase: Phase,
+    /// What kind of interpreters new ones are.
+    pub(crate) place: Place,
+    /// The replica that was made when the group moved to that kind.
+    pub(crate) first: Option<ReplicaId>,
     /// Those that have not ended.
     pub(crate) replicas: Vec<Slot>,
     /// The worst end that one of them has come to.
@@ -142,8 +178,12 @@ pub(crate) struct Slot {
     pub(crate) life: Life,
     /// While its threads may be added to, and looked at.
     pub(crate) replica: Option<Arc<Replica>>,
+    /// What kind of interpreter it is.
+    pub(crate) place: Place,
     /// Whether a thread looks, or waits to look, where others are.
     looked_at: bool,
+    /// How many threads that do not serve it are in it for a moment.
+    pub(crate) guests: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,12 +210,17 @@ pub struct Limits {
 }
 
 impl Slot {
-    pub(crate) fn starting(id: ReplicaId) -> Self {
-        Self { id, life: Life::Starting, replica: None, looked_at: false }
+    pub(crate) fn starting(id: ReplicaId, place: Place) -> Self {
+        Self { id, life: Life::Starting, replica: None, place, looked_at: false, guests: 0 }
     }
 }
 
 impl Pool {
+    /// Those that have not been asked to go.
+    fn staying(&self) -> impl Iterator<Item = &Slot> {
+        self.replicas.iter().filter(|slot| matches!(slot.life, Life::Starting | Life::Serving))
+    }
+
     pub(crate) fn slot(&mut self, id: ReplicaId) -> Option<&mut Slot> {
         self.replicas.iter_mut().find(|slot| slot.id == id)
     }
@@ -204,6 +249,8 @@ impl Group {
         let settings = &shared.settings;
         let (options, notes) = options(&name, settings);
         let queue_limit = options.queue_limit.unwrap_or(settings.queue_limit);
+        let place = if name.is_main() { Place::Main } else { options.gil.into() };
+        let pool = Pool { place, ..Pool::default() };
         Arc::new(Self {
             name,
             options,
@@ -213,7 +260,8 @@ impl Group {
             queue_limit,
             queue: Queue::new(queue_limit, settings.interpreter_threads),
             warm: AtomicBool::new(false),
-            pool: Mutex::default(),
+            moved: AtomicBool::new(false),
+            pool: Mutex::new(pool),
             pool_changed: Condvar::new(),
         })
     }
@@ -221,6 +269,8 @@ impl Group {
     /// The group of the main interpreter. Its owner thread starts CPython; this waits for it.
     pub(crate) fn start_main(shared: &Arc<Shared>) -> Arc<Self> {
         let group = Self::new(GroupName::default(), shared);
+        // There is one main group for each Shared.
+        let _ = shared.main.set(Arc::downgrade(&group));
         group.start();
         let mut pool = group.pool();
         while pool.replicas.iter().any(|slot| slot.life == Life::Starting) {
@@ -232,6 +282,11 @@ impl Group {
 
     pub(crate) fn name(&self) -> &GroupName {
         &self.name
+    }
+
+    /// How many replicas it should have: several that share a GIL would run one at a time.
+    pub(crate) fn wanted(&self, pool: &Pool) -> usize {
+        if pool.place == Place::Shared { 1 } else { self.options.replicas }
     }
 
     /// How many interpreters it has, once it is warm.
@@ -248,7 +303,9 @@ impl Group {
         self.note();
         match self.queue.submit(job, Instant::now()) {
             Ok(members) => members.into_iter().for_each(|member| self.grow(member)),
-            Err(Rejected::Closed(_)) => return Err(stopping()),
+            Err(Rejected::Closed(job)) => {
+                return self.moved_to().ok_or_else(stopping)?.submit(job);
+            }
             Err(Rejected::Stuck(_)) => {
                 let detail = format!(
                     "requests that do not end keep application group '{}' from serving others; the \
@@ -282,8 +339,11 @@ impl Group {
         mut make: impl FnMut() -> Result<(T, ApplicationEnd), Refusal>,
     ) -> Result<Vec<T>, Refusal> {
         self.note();
+        if let Some(main) = self.moved_to() {
+            return main.submit_to_each(make);
+        }
         self.start();
-        let ids: Vec<_> = self.pool().replicas.iter().map(|slot| slot.id).collect();
+        let ids: Vec<_> = self.pool().staying().map(|slot| slot.id).collect();
         let mut others = Vec::new();
         for id in ids {
             let (other, job) = make()?;
@@ -302,6 +362,9 @@ impl Group {
 
     /// Has jobs that have waited for long taken by more threads, where that can be.
     pub(crate) fn nudge(self: &Arc<Self>) {
+        if let Some(main) = self.moved_to() {
+            return main.nudge();
+        }
         self.queue.nudge(Instant::now()).into_iter().for_each(|member| self.grow(member));
     }
 
@@ -394,10 +457,10 @@ impl Group {
         }
         pool.phase = Phase::Warm;
         self.warm.store(true, Ordering::Release);
-        let members: Vec<_> =
-            (0..self.options.replicas).map(|_| self.queue.enroll(Instant::now())).collect();
+        let (place, count) = (pool.place, self.wanted(&pool));
+        let members: Vec<_> = (0..count).map(|_| self.queue.enroll(Instant::now())).collect();
         for member in &members {
-            pool.replicas.push(Slot::starting(member.replica()));
+            pool.replicas.push(Slot::starting(member.replica(), place));
         }
         drop(pool);
         members.into_iter().for_each(|member| self.start_owner(member, None));
@@ -419,7 +482,9 @@ impl Group {
     /// The owner thread of a replica: makes the interpreter, serves jobs, and ends what it made.
     fn own(self: Arc<Self>, member: Member<ApplicationEnd>, heritage: Option<Heritage>) {
         let id = member.replica();
-        let make = || Replica::make(id, &self.name, &self.shared.settings, &self.options);
+        let options = self.options_of(id);
+        let gate = self.shared.has_gate(&options).then_some(&self.shared.gate);
+        let make = || Replica::make(id, &self.name, &self.shared.settings, &options, gate);
         let made = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| Err("a panic".into()));
         let (replica, mut state) = match made {
             Ok((replica, state)) => (Arc::new(replica), state),
@@ -428,7 +493,9 @@ impl Group {
         replica.residents.may_be_replaced(self.replaces_interpreters());
         let inherited = heritage.as_ref().is_none_or(|it| self.inherit(&replica, &mut state, it));
         if let Some(slot) = self.pool().slot(id).filter(|_| inherited) {
-            slot.life = Life::Serving;
+            if slot.life == Life::Starting {
+                slot.life = Life::Serving;
+            }
             slot.replica = Some(Arc::clone(&replica));
         }
         self.tell_pool_changed();
@@ -443,9 +510,11 @@ impl Group {
         }
         let end = self.end(replica, state);
         let mut pool = self.pool();
+        let place = pool.place;
+        let was_replaced =
+            pool.limits.is_none() && pool.slot(id).is_none_or(|slot| slot.place == place);
         pool.replicas.retain(|slot| slot.id != id);
         pool.worst = pool.worst.max(Some(end));
-        let was_replaced = pool.limits.is_none();
         drop(pool);
         self.pool_changed.notify_all();
         if was_replaced && end != End::Gone {
@@ -507,7 +576,7 @@ impl Group {
         let mut pool = self.pool();
         let mut enough = None;
         let deadline = loop {
-            let looked_at = pool.slot(id).is_some_and(|slot| slot.looked_at);
+            let looked_at = pool.slot(id).is_some_and(|slot| slot.looked_at || slot.guests > 0);
             let limits = pool.limits;
             let (members, lost) = self.queue.members(id);
             // Those that are lost may come back, but not for a process that goes.
@@ -546,7 +615,7 @@ impl Group {
         let mut orphans = Vec::from(self.queue.retire(id));
         let mut pool = self.pool();
         pool.replicas.retain(|slot| slot.id != id);
-        if pool.replicas.is_empty() {
+        if pool.staying().next().is_none() {
             pool.phase = match self.name.is_main() {
                 true => Phase::Refusing(refusal.clone()),
                 false => Phase::Cold,
@@ -586,8 +655,22 @@ impl Group {
         )
     }
 
+    /// What holds for a replica: for one that has to share its GIL, other things than for the first.
+    fn options_of(&self, id: ReplicaId) -> Resolved {
+        let mut options = self.options.clone();
+        let place = self.pool().slot(id).map(|slot| slot.place);
+        if place == Some(Place::Shared) && options.gil == Gil::Own {
+            options.gil = Gil::Shared;
+            options.replicas = 1;
+            // CPython keeps the interval with the GIL, which is the main interpreter's now.
+            options.switch_interval =
+                options.switch_interval.filter(|interval| !interval.for_group);
+        }
+        options
+    }
+
     /// Wakes those who wait for the pool. Under its lock, since what has changed may be the queue.
-    fn tell_pool_changed(&self) {
+    pub(crate) fn tell_pool_changed(&self) {
         let _pool = self.pool();
         self.pool_changed.notify_all();
     }

@@ -29,14 +29,18 @@
 #![warn(missing_docs)]
 
 mod conversation;
+mod demotion;
 mod error;
 pub mod exchange;
 mod fields;
+mod gate;
 mod group;
 pub mod header;
 mod interp;
+mod isolation;
 mod job;
 mod options;
+mod probe;
 mod queue;
 mod replica;
 mod reply;
@@ -58,7 +62,8 @@ pub use exchange::Answer;
 pub use fields::Fields;
 pub use group::{GroupName, Limits};
 pub use job::{Call, Job, Reload, Script, Task, Timeout};
-pub use options::{Gil, InterpreterOptions, OptionsBlock, OptionsTable};
+pub use options::{Gil, InterpreterOptions, OptionsBlock, OptionsTable, OwnGil};
+pub use probe::worker::answer_probe;
 pub use reply::{FilePart, Head, Level, LogEntry, Outcome, Part, Reply, Source, Value, Verbosity};
 pub use runtime::{Left, Runtime};
 pub use settings::{HashSeed, PythonSettings, ServerNames, Settings};

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InterpreterOptions {
     /// What GIL the interpreter gets.
-    pub gil: Option<Gil>,
+    pub gil: Option<OwnGil>,
     /// How many interpreters an application group has in each process.
     pub replicas: Option<NonZeroUsize>,
     /// After how many requests an interpreter is replaced by a fresh one.
@@ -49,6 +49,28 @@ impl Default for Gil {
     }
 }
 
+/// Whether the interpreter of an application group has a GIL of its own: `WSGIPerInterpreterGIL`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OwnGil {
+    /// Where this Python can and the application's code does without what that excludes.
+    #[default]
+    Auto,
+    /// Wherever this Python can, whatever the application's code needs.
+    On,
+    /// Never.
+    Off,
+}
+
+impl OwnGil {
+    /// What an interpreter starts with.
+    fn gil(self) -> Gil {
+        match self {
+            Self::Auto | Self::On => Gil::default(),
+            Self::Off => Gil::Shared,
+        }
+    }
+}
+
 /// A block of options about some interpreters. A selector that is left out matches any group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OptionsBlock {
@@ -73,6 +95,8 @@ pub struct OptionsTable {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Resolved {
     pub(crate) gil: Gil,
+    /// The GIL is not to be changed, whatever the application's code needs.
+    pub(crate) gil_is_pinned: bool,
     pub(crate) replicas: usize,
     pub(crate) maximum_requests: Option<NonZeroU64>,
     pub(crate) switch_interval: Option<SwitchInterval>,
@@ -117,8 +141,10 @@ impl OptionsTable {
         blocks.sort_by_key(|block| block.specificity());
         let for_all = |seconds| SwitchInterval { seconds, for_group: false };
         let base = &self.base;
+        let mut own_gil = base.gil.unwrap_or_default();
         let mut resolved = Resolved {
-            gil: base.gil.unwrap_or_default(),
+            gil: Gil::default(),
+            gil_is_pinned: false,
             replicas: base.replicas.map_or(1, NonZeroUsize::get),
             maximum_requests: base.maximum_requests,
             switch_interval: base.switch_interval.map(for_all),
@@ -140,7 +166,7 @@ impl OptionsTable {
             let for_group = block.application_group.is_some();
             let interval =
                 options.switch_interval.map(|seconds| SwitchInterval { seconds, for_group });
-            replace(&mut resolved.gil, options.gil);
+            replace(&mut own_gil, options.gil);
             replace(&mut resolved.replicas, options.replicas.map(NonZeroUsize::get));
             replace(&mut resolved.maximum_requests, options.maximum_requests.map(Some));
             replace(&mut resolved.switch_interval, interval.map(Some));
@@ -149,6 +175,8 @@ impl OptionsTable {
             replace(&mut resolved.restrict_stdout, options.restrict_stdout);
             replace(&mut resolved.restrict_signal, options.restrict_signal);
         }
+        resolved.gil = own_gil.gil();
+        resolved.gil_is_pinned = own_gil != OwnGil::Auto;
         resolved
     }
 
@@ -158,8 +186,9 @@ impl OptionsTable {
             .blocks
             .iter()
             .filter(|block| block.process_group.as_ref().is_none_or(|name| name == process_group));
-        self.base.gil.unwrap_or_default() == Gil::Shared
-            || of_this_process.into_iter().any(|block| block.options.gil == Some(Gil::Shared))
+        let said = of_this_process.into_iter().filter_map(|block| block.options.gil);
+        let mut all = std::iter::once(self.base.gil.unwrap_or_default()).chain(said);
+        all.any(|own| own.gil() == Gil::Shared)
     }
 }
 
@@ -179,7 +208,8 @@ mod tests {
     }
 
     fn options() -> impl Strategy<Value = InterpreterOptions> {
-        let gil = prop_oneof![Just(None), Just(Some(Gil::Own)), Just(Some(Gil::Shared))];
+        let own = [OwnGil::Auto, OwnGil::On, OwnGil::Off];
+        let gil = proptest::option::of(proptest::sample::select(own.to_vec()));
         let interval = proptest::option::of((1_u8..9).prop_map(f64::from));
         let path = proptest::collection::vec((0_u8..5).prop_map(|n| n.to_string().into()), 0..3);
         let flag = || proptest::option::of(any::<bool>());
@@ -246,7 +276,8 @@ mod tests {
             let resolved = table.resolve(&process, &application);
             let groups = (&process, &application);
             let flag = |option: fn(&InterpreterOptions) -> Option<bool>| decide(&table, groups, option);
-            prop_assert_eq!(resolved.gil, decide(&table, groups, |o| o.gil).unwrap_or_default());
+            let own = decide(&table, groups, |o| o.gil).unwrap_or_default();
+            prop_assert_eq!((resolved.gil, resolved.gil_is_pinned), (own.gil(), own != OwnGil::Auto));
             let replicas = decide(&table, groups, |o| o.replicas).map_or(1, NonZeroUsize::get);
             prop_assert_eq!(resolved.replicas, replicas);
             prop_assert_eq!(resolved.maximum_requests, decide(&table, groups, |o| o.maximum_requests));

@@ -178,6 +178,26 @@ impl<J> Queue<J> {
         job: J,
         now: Instant,
     ) -> Result<Vec<Member<J>>, Rejected<J>> {
+        self.accept(job, now, self.limit)
+    }
+
+    /// Queues a job that was accepted elsewhere before, however many wait.
+    ///
+    /// # Errors
+    ///
+    /// The queue is closed, or nobody is left who could serve: the job comes back.
+    pub(crate) fn adopt(self: &Arc<Self>, job: J, now: Instant) -> Result<Vec<Member<J>>, J> {
+        self.accept(job, now, usize::MAX).map_err(|rejected| match rejected {
+            Rejected::Full(job) | Rejected::Closed(job) | Rejected::Stuck(job) => job,
+        })
+    }
+
+    fn accept(
+        self: &Arc<Self>,
+        job: J,
+        now: Instant,
+        limit: usize,
+    ) -> Result<Vec<Member<J>>, Rejected<J>> {
         let mut state = self.lock();
         if state.closed {
             return Err(Rejected::Closed(job));
@@ -190,7 +210,7 @@ impl<J> Queue<J> {
             roster.hand_to_leader(job, now);
             return Ok(Vec::new());
         }
-        if state.jobs.len() >= self.limit {
+        if state.jobs.len() >= limit {
             return Err(Rejected::Full(job));
         }
         state.jobs.push_back(job);

@@ -2,14 +2,16 @@
 //! its threads do with the jobs of the group's queue.
 
 use crate::exchange::ApplicationEnd;
+use crate::gate::Gate;
 use crate::group::Group;
 use crate::interp::ending::{self, End};
-use crate::interp::{Attached, Interpreter, ThreadState, startup};
+use crate::interp::startup::{self, Site};
+use crate::interp::{Attached, Interpreter, ThreadState};
 use crate::options::Resolved;
 use crate::queue::{Member, Order, ReplicaId};
 use crate::succession::Reason;
 use crate::watchdog::Seat;
-use crate::wsgi::{self, Residents};
+use crate::wsgi::{self, Residents, Served};
 use crate::{Code, Gil, GroupName, Settings};
 use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -47,14 +49,18 @@ impl Replica {
         name: &GroupName,
         settings: &Settings,
         options: &Resolved,
+        gate: Option<&Arc<Gate>>,
     ) -> Result<(Self, ThreadState), String> {
         let (mut state, gil) = if name.is_main() {
-            (startup::start_python(settings)?, Gil::Own)
+            let home = settings.python_home.as_deref();
+            (startup::start_python(home, &settings.python, Site::Import)?, Gil::Own)
         } else {
             (startup::make_subinterpreter(options.gil)?, options.gil)
         };
         let interpreter = Arc::new(Interpreter::of(&state, gil));
-        let made = state.attach(|py| Residents::new(py, name, settings, options));
+        // Everything loads in the main interpreter.
+        let gate = gate.filter(|_| !name.is_main());
+        let made = state.attach(|py| Residents::new(py, name, settings, options, gate));
         let residents = match made {
             Ok(residents) => residents,
             Err(reason) => {
@@ -174,14 +180,31 @@ impl Server<'_> {
         if let Some(seat) = &self.seat {
             seat.end(py);
         }
+        let conclude = |job: &ApplicationEnd, last| {
+            // A request end that has let go does not want to know.
+            if let Some(last) = job.link().conclude_at_once(last) {
+                let _ = py.detached(|| job.link().conclude(last));
+            }
+        };
+        let (group, id) = (self.group, self.replica.id);
         match served {
-            Ok(Some(last)) => {
-                // A request end that has let go does not want to know.
-                if let Some(last) = job.link().conclude_at_once(last) {
-                    let _ = py.detached(|| job.link().conclude(last));
+            Ok(Served::Done { last, refused }) => {
+                if let Some(last) = last {
+                    conclude(&job, last);
+                }
+                let Some(refused) = refused else { return self.tidy(py) };
+                if let Err((_, why)) = py.detached(|| group.demote(id, &refused, None)) {
+                    group.stays(&refused, &why);
                 }
             }
-            Ok(None) => {}
+            Ok(Served::NotLoaded(refused, failure)) => {
+                if let Err((job, why)) = py.detached(|| group.demote(id, &refused, Some(job))) {
+                    if let Some(job) = job {
+                        conclude(&job, wsgi::fail(py, &job, &failure));
+                    }
+                    group.stays(&refused, &why);
+                }
+            }
             Err(_) => tracing::error!(
                 "{}: a panic while a request was served in application group '{}'; the panic's own \
                  line says where. Please report it.",
@@ -189,6 +212,12 @@ impl Server<'_> {
                 self.group.name()
             ),
         }
+        self.tidy(py);
+    }
+
+    /// What is due when nobody waits for it.
+    fn tidy(&self, py: Attached<'_>) {
+        let residents = &self.replica.residents;
         if residents.is_untidy() {
             residents.tidy(py);
         }

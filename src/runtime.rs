@@ -151,6 +151,7 @@ impl Runtime {
 
     fn group(&self, name: &GroupName) -> Result<Arc<Group>, Refusal> {
         if name.is_main() {
+            self.shared.main_holder().get_or_init(|| name.clone());
             return Ok(Arc::clone(&self.main));
         }
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);

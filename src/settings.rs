@@ -13,6 +13,8 @@ pub struct Settings {
     pub python_home: Option<PathBuf>,
     /// What CPython is told when it starts.
     pub python: PythonSettings,
+    /// The program `manifold-worker`, which tries extension modules.
+    pub worker: Option<PathBuf>,
     /// What interpreters are to be like.
     pub options: OptionsTable,
     /// Whether interpreters are brought to their end with the process: threads joined, `atexit`
@@ -90,6 +92,7 @@ impl Default for Settings {
         Self {
             python_home: None,
             python: PythonSettings::default(),
+            worker: None,
             options: OptionsTable::default(),
             destroy_interpreters: true,
             slow_requests: None,

@@ -110,7 +110,8 @@ impl Group {
             let Some(replica) = slot.replica.clone() else { continue };
             let member = self.queue.enroll(now);
             pool.succession.underway = Some(member.replica());
-            pool.replicas.push(Slot::starting(member.replica()));
+            let place = pool.place;
+            pool.replicas.push(Slot::starting(member.replica(), place));
             drop(pool);
             let scripts = replica.residents.loaded_scripts();
             return self.start_owner(member, Some(Heritage { predecessor, reason, scripts }));
@@ -119,21 +120,28 @@ impl Group {
 
     /// Loads into a successor what its predecessor had loaded; says whether it can take over.
     pub(crate) fn inherit(
-        &self,
+        self: &Arc<Self>,
         replica: &Replica,
         state: &mut ThreadState,
         heritage: &Heritage,
     ) -> bool {
         let loaded = state.attach(|py| replica.residents.load(py, &heritage.scripts));
-        let Err((refusal, traceback)) = loaded else { return true };
+        let Err(mut failure) = loaded else { return true };
+        if let Some(refused) = failure.refused.take() {
+            match self.demote(replica.id, &refused, None) {
+                Ok(()) => return false,
+                Err((_, why)) => self.stays(&refused, &why),
+            }
+        }
         tracing::error!(
             "{}: application group '{}' goes on with the interpreter it has: {}, but a fresh one \
-             could not take its place: {refusal}",
+             could not take its place: {}",
             Code::NotReplaced,
             self.name,
-            heritage.reason
+            heritage.reason,
+            failure.refusal
         );
-        traceback.lines().for_each(|line| tracing::error!("{line}"));
+        failure.traceback.lines().for_each(|line| tracing::error!("{line}"));
         false
     }
 
@@ -210,7 +218,7 @@ impl Group {
     pub(crate) fn refill(self: &Arc<Self>) -> bool {
         let mut pool = self.pool();
         let there = pool.count(Life::Serving) + pool.count(Life::Starting);
-        let missing = self.options.replicas.saturating_sub(there);
+        let missing = self.wanted(&pool).saturating_sub(there);
         if pool.limits.is_some() || missing == 0 || pool.phase != Phase::Warm {
             return false;
         }
@@ -221,7 +229,8 @@ impl Group {
             return false;
         }
         let members: Vec<_> = (0..missing).map(|_| self.queue.enroll(Instant::now())).collect();
-        pool.replicas.extend(members.iter().map(|member| Slot::starting(member.replica())));
+        let place = pool.place;
+        pool.replicas.extend(members.iter().map(|member| Slot::starting(member.replica(), place)));
         drop(pool);
         members.into_iter().for_each(|member| self.start_owner(member, None));
         true

@@ -18,9 +18,11 @@ use crate::config::{self, ServerConfig};
 use crate::{boundary, log, preload, signals};
 use httpd_sys::*;
 use manifold::{Code, Gil, Left, Level, Limits, Refusal, Runtime, ServerNames, Settings};
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread::JoinHandle;
@@ -280,6 +282,7 @@ fn settings(config: &ServerConfig) -> Settings {
     Settings {
         python_home: config.python_home.clone(),
         python: config.python.start.clone(),
+        worker: config.daemon_worker.clone().or_else(worker_beside_the_module),
         options: config.python.table(),
         destroy_interpreters: config.python.destroy_interpreter.unwrap_or(true),
         slow_requests: config.python.slow_requests,
@@ -298,6 +301,20 @@ fn settings(config: &ServerConfig) -> Settings {
         // SAFETY: the name is a literal; httpd -X defines it.
         keep_stdout: unsafe { ap_exists_config_define(c"DEBUG".as_ptr()) } != 0,
     }
+}
+
+/// `manifold-worker` in the folder from which httpd has loaded this module.
+fn worker_beside_the_module() -> Option<PathBuf> {
+    let mut found = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    let address = (worker_beside_the_module as fn() -> Option<PathBuf>) as *const c_void;
+    // SAFETY: the address is one of this module's code, and the structure is filled on success.
+    if unsafe { libc::dladdr(address, found.as_mut_ptr()) } == 0 {
+        return None;
+    }
+    // SAFETY: filled; the name is a C string that lives as long as the module stays mapped.
+    let module = unsafe { CStr::from_ptr((*found.as_ptr()).dli_fname) };
+    let folder = Path::new(OsStr::from_bytes(module.to_bytes())).parent()?;
+    Some(folder.join("manifold-worker"))
 }
 
 /// A property of the MPM; 0 where it does not know it.

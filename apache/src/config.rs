@@ -10,8 +10,8 @@ use crate::rules::Rules;
 use crate::{boundary, wsgi_module};
 use httpd_sys::{apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t, server_rec};
 use manifold::{
-    Gil, GroupName, InterpreterOptions, Level, OptionsBlock, OptionsTable, PythonSettings, Reload,
-    Script,
+    GroupName, InterpreterOptions, Level, OptionsBlock, OptionsTable, OwnGil, PythonSettings,
+    Reload, Script,
 };
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int, c_void};
@@ -258,6 +258,8 @@ pub(crate) struct ServerConfig {
     pub(crate) python_home: Option<PathBuf>,
     /// The Python of processes, and what its interpreters are to be like.
     pub(crate) python: PythonConfig,
+    /// WSGIDaemonWorker.
+    pub(crate) daemon_worker: Option<PathBuf>,
     /// WSGIInterpreterThreads.
     pub(crate) interpreter_threads: Option<usize>,
     /// WSGIInterpreterLimit.
@@ -359,10 +361,7 @@ impl PythonConfig {
 impl SpokenOptions {
     fn resolved(&self) -> InterpreterOptions {
         InterpreterOptions {
-            gil: self.own_gil.map(|own| match own {
-                OwnGil::Off => Gil::Shared,
-                OwnGil::Auto | OwnGil::On => Gil::default(),
-            }),
+            gil: self.own_gil,
             replicas: self.replicas,
             maximum_requests: self.maximum_requests,
             switch_interval: self.switch_interval,
@@ -387,17 +386,6 @@ impl ServerConfig {
             ..main.clone()
         }
     }
-}
-
-/// The values of WSGIPerInterpreterGIL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OwnGil {
-    /// Wherever this Python can.
-    Auto,
-    /// Always wanted.
-    On,
-    /// Never.
-    Off,
 }
 
 /// The per-directory record of the section that a directive stands in.

@@ -56,6 +56,21 @@ build() {
     [ -e "$module" ] || step "building (the first time takes some minutes)"
     (cd "$root" && cargo build --release --workspace) || die "the build failed"
     [ -e "$module" ] || die "the build made no $module"
+    place_worker
+}
+
+# Where httpd's children cannot run manifold-worker beside the module, as below root's home, a copy is
+# made for them; MANIFOLD_WORKER says where, and WSGIDaemonWorker has to.
+place_worker() {
+    local built=$target/release/manifold-worker
+    MANIFOLD_WORKER=''
+    if is_root && [ -n "$(blocked "$MANIFOLD_USER" "$built")" ]; then
+        MANIFOLD_WORKER=$(cache)/manifold-worker-$MANIFOLD_PYTHON_VERSION
+        mkdir -p "$(cache)"
+        # By renaming: another one may run.
+        install -m 755 "$built" "$MANIFOLD_WORKER.$$" && mv -f "$MANIFOLD_WORKER.$$" "$MANIFOLD_WORKER"
+    fi
+    export MANIFOLD_WORKER
 }
 
 # blocked USER PATH...: the component of a path that keeps USER from reading it, or nothing.

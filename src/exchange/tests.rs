@@ -34,6 +34,18 @@ fn block(body: Vec<u8>) -> Part {
     Part { body, ..Part::default() }
 }
 
+#[cfg(not(loom))]
+#[test]
+fn who_waits_for_a_job_that_waits_again_learns_of_it() {
+    let exchanges = Exchanges::new(1);
+    let (request, application) = open(&exchanges, 1).expect("there is room");
+    application.link().start();
+    assert!(request.started());
+    application.link().wait_again();
+    assert!(!request.started());
+    assert!(matches!(request.next(None), super::Next::Timeout));
+}
+
 /// The last part of a response.
 fn last() -> Part {
     Part { end: Some(Outcome::Complete), ..Part::default() }

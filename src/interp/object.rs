@@ -200,6 +200,12 @@ impl<'py> Object<'py> {
         unsafe { Self::from_owned(self.py, result) }
     }
 
+    /// An item of this sequence.
+    pub(crate) fn item(&self, index: Py_ssize_t) -> Result<Self, Raised> {
+        // SAFETY: attached, and this is a live object; a new reference or an exception.
+        unsafe { Self::from_owned(self.py, PySequence_GetItem(self.as_ptr(), index)) }
+    }
+
     /// The value under a name in this `dict`, or `None` where there is none.
     pub(crate) fn item_named(&self, key: &CStr) -> Option<Self> {
         // SAFETY: attached, and this is a dict; the reference is the dict's.

@@ -1,12 +1,20 @@
 //! CPython itself, and how interpreters are made.
 
 use super::ThreadState;
-use crate::{Gil, HashSeed, PythonSettings, Settings};
+use crate::{Gil, HashSeed, PythonSettings};
 use cpython_sys::*;
 use std::ffi::{CStr, CString, c_int, c_ulong};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+/// Whether interpreters import `site`, which adds `site-packages` to `sys.path` and runs what `.pth`
+/// files say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Site {
+    Import,
+    LeaveOut,
+}
 
 /// Starts CPython on this thread, which becomes the main interpreter's. Signals, SIGPIPE and the
 /// locale stay as httpd has them; the environment (PYTHONPATH and the like) is honoured.
@@ -17,16 +25,21 @@ use std::path::Path;
 /// # Errors
 ///
 /// What CPython says it could not do.
-pub(crate) fn start_python(settings: &Settings) -> Result<ThreadState, String> {
-    if let Some(home) = &settings.python_home {
+pub(crate) fn start_python(
+    home: Option<&Path>,
+    settings: &PythonSettings,
+    site: Site,
+) -> Result<ThreadState, String> {
+    if let Some(home) = home {
         check_home(home)?;
     }
     preinitialize()?;
     let mut config = Config::new();
-    if let Some(home) = &settings.python_home {
+    if let Some(home) = home {
         set_home(&mut config, home)?;
     }
-    set_flags(&mut config, &settings.python)?;
+    config.0.site_import = (site == Site::Import).into();
+    set_flags(&mut config, settings)?;
     let mut argument = c"mod_wsgi".as_ptr();
     // SAFETY: the configuration is initialised, and one argument is given.
     check(unsafe { PyConfig_SetBytesArgv(config.as_mut(), 1, &raw mut argument) })?;

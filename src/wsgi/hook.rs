@@ -63,7 +63,7 @@ impl<'py> Hook<'py, '_> {
             }
             let name = call.function.to_string_lossy();
             let detail = format!("{} defines no '{name}'; it has to be a function", self.place);
-            return Err((Refusal::new(Code::HookMissing, detail), String::new()));
+            return Err(script::Failure::new(Code::HookMissing, detail));
         };
         let returned = || {
             let mut arguments = vec![environ.clone()];
@@ -92,7 +92,11 @@ impl<'py> Hook<'py, '_> {
         } else {
             exception.traceback()
         };
-        (Refusal::new(Code::HookRaised, detail), traceback)
+        script::Failure {
+            refusal: Refusal::new(Code::HookRaised, detail),
+            traceback,
+            refused: self.residents.scripts.refused(&exception),
+        }
     }
 }
 

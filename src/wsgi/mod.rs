@@ -7,6 +7,7 @@
 //! - [`request`]: `start_response` and `write`.
 //! - [`input`]: the request body, `wsgi.input`.
 //! - [`errors`]: the streams `wsgi.errors`, `sys.stderr` and `sys.stdout`.
+//! - [`extensions`]: which extension modules may be loaded.
 //! - [`file`]: the file behind a `wsgi.file_wrapper`.
 //! - [`running`]: which requests run, and what the module `mod_wsgi` asks.
 //! - [`serve`]: calling the application and sending what it returns.
@@ -14,6 +15,7 @@
 
 mod environ;
 mod errors;
+mod extensions;
 mod file;
 mod hook;
 mod input;
@@ -24,5 +26,5 @@ mod script;
 mod serve;
 
 pub use residents::COMPATIBLE_VERSION;
-pub(crate) use residents::Residents;
-pub(crate) use serve::serve;
+pub(crate) use residents::{Residents, module};
+pub(crate) use serve::{Served, fail, serve};

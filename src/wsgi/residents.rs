@@ -1,18 +1,21 @@
 //! What an interpreter keeps from one request to the next.
 
+use super::extensions::Judge;
 use super::running::{self, Running};
-use super::script::Scripts;
+use super::script::{Failure, Scripts};
 use super::{errors, hook, input, request};
+use crate::gate::Gate;
 use crate::interp::ending::{self, ExitFunctions};
 use crate::interp::exception::Exception;
 use crate::interp::{Attached, Kept, Object, Raised};
 use crate::options::Resolved;
-use crate::{Code, GroupName, Refusal, Script, Settings};
+use crate::{Code, GroupName, Script, Settings};
 use cpython_sys::*;
 use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -95,8 +98,9 @@ impl Residents {
         group: &GroupName,
         settings: &Settings,
         options: &Resolved,
+        gate: Option<&Arc<Gate>>,
     ) -> Result<Self, String> {
-        Self::prepare(py, group, settings, options).map_err(|raised| {
+        Self::prepare(py, group, settings, options, gate).map_err(|raised| {
             Exception::take(py, raised).traceback().trim_end().replace('\n', " | ")
         })
     }
@@ -106,8 +110,13 @@ impl Residents {
         group: &GroupName,
         settings: &Settings,
         options: &Resolved,
+        gate: Option<&Arc<Gate>>,
     ) -> Result<Self, Raised> {
         let bootstrap = module(py, c"_mod_manifold", concat!(include_str!("bootstrap.py"), "\0"))?;
+        let judge = match gate {
+            Some(gate) => Some(Judge::install(py, gate, options.gil)?),
+            None => None,
+        };
         let errors_class = errors::class(py)?;
         let stream = errors::stream(&errors_class, None)?;
         let running = Arc::new(Running::default());
@@ -133,17 +142,7 @@ impl Residents {
 
         bootstrap.attribute(c"announce_exit")?.call([&Object::text(py, &group.to_string())?])?;
 
-        for paths in &options.python_path {
-            let list = list(py)?;
-            for path in paths {
-                let path = Object::path(py, path.as_os_str().as_bytes())?;
-                list.attribute(c"append")?.call([&path])?;
-            }
-            let problem = bootstrap.attribute(c"add_python_path")?.call([&list])?;
-            if !problem.is_none() {
-                tracing::error!("{}: WSGIPythonPath: {}", Code::PathNotAdded, problem.to_text()?);
-            }
-        }
+        add_python_path(&bootstrap, &options.python_path)?;
         restrict(py, options, &stream)?;
         if let Some(interval) = options.switch_interval {
             let set = Object::import(py, c"sys")?.attribute(c"setswitchinterval")?;
@@ -186,7 +185,7 @@ impl Residents {
             frames: Kept::new(bootstrap.attribute(c"frames")?),
             base_environ: Kept::new(base),
             request_timeout: Kept::new(bootstrap.attribute(c"RequestTimeout")?),
-            scripts: Scripts::default(),
+            scripts: Scripts::new(judge),
             running,
             events: Events {
                 callbacks: Kept::new(events.attribute(c"event_callbacks")?),
@@ -242,13 +241,19 @@ impl Residents {
     /// # Errors
     ///
     /// Of the first that cannot be loaded: what to say, and Python's traceback.
-    pub(crate) fn load(
-        &self,
-        py: Attached<'_>,
-        scripts: &[Arc<Script>],
-    ) -> Result<(), (Refusal, String)> {
+    pub(crate) fn load(&self, py: Attached<'_>, scripts: &[Arc<Script>]) -> Result<(), Failure> {
         let group = self.group.to_string();
         scripts.iter().try_for_each(|script| self.scripts.load(py, script, &group))
+    }
+
+    /// Puts lists of directories before everything on `sys.path`, for a group that moves in here.
+    pub(crate) fn add_python_path(&self, py: Attached<'_>, lists: &[Vec<PathBuf>]) {
+        let added = Object::import(py, c"_mod_manifold")
+            .and_then(|bootstrap| add_python_path(&bootstrap, lists));
+        if let Err(raised) = added {
+            let exception = Exception::take(py, raised);
+            tracing::error!("{}: WSGIPythonPath: {}", Code::PathNotAdded, exception.summary());
+        }
     }
 
     /// Tidies up.
@@ -310,6 +315,23 @@ impl Residents {
     }
 }
 
+/// Puts lists of directories before everything on `sys.path`, one after the other.
+fn add_python_path(bootstrap: &Object<'_>, lists: &[Vec<PathBuf>]) -> Result<(), Raised> {
+    let py = bootstrap.py();
+    for paths in lists {
+        let list = list(py)?;
+        for path in paths {
+            let path = Object::path(py, path.as_os_str().as_bytes())?;
+            list.attribute(c"append")?.call([&path])?;
+        }
+        let problem = bootstrap.attribute(c"add_python_path")?.call([&list])?;
+        if !problem.is_none() {
+            tracing::error!("{}: WSGIPythonPath: {}", Code::PathNotAdded, problem.to_text()?);
+        }
+    }
+    Ok(())
+}
+
 /// Takes from applications what the options say.
 fn restrict<'py>(
     py: Attached<'py>,
@@ -336,7 +358,11 @@ fn restrict<'py>(
 }
 
 /// Runs a module of ours; its source ends with a NUL.
-fn module<'py>(py: Attached<'py>, name: &CStr, source: &str) -> Result<Object<'py>, Raised> {
+pub(crate) fn module<'py>(
+    py: Attached<'py>,
+    name: &CStr,
+    source: &str,
+) -> Result<Object<'py>, Raised> {
     let source = CStr::from_bytes_with_nul(source.as_bytes()).expect("one NUL, at its end");
     // SAFETY: attached; both are C strings; it returns a new reference or raises.
     let code = unsafe { Py_CompileString(source.as_ptr(), name.as_ptr(), Py_file_input) };

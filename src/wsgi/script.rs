@@ -1,7 +1,9 @@
 //! Loading a script, once for each interpreter, and finding its callable.
 
+use super::extensions::Judge;
 use crate::interp::exception::Exception;
 use crate::interp::{Attached, Kept, Object, Raised};
+use crate::isolation::Refused;
 use crate::{Code, Job, Refusal, Reload, Script};
 use cpython_sys::*;
 use std::collections::HashMap;
@@ -21,6 +23,8 @@ pub(super) struct Scripts {
     pub(super) replaceable: AtomicBool,
     /// A script has changed, and a fresh interpreter should take this one's place.
     outdated: AtomicBool,
+    /// What this interpreter refuses, where that is not left to CPython.
+    judge: Option<Judge>,
 }
 
 /// One script of one interpreter. Whoever comes while it is being loaded waits here, detached;
@@ -38,10 +42,34 @@ struct Loaded {
     modified: Option<i64>,
 }
 
-/// Why there is no callable: a line for the operator, and what Python said.
-pub(super) type Failure = (Refusal, String);
+/// Why there is no callable, or what it raised.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// A line for the operator.
+    pub(crate) refusal: Refusal,
+    /// What Python said.
+    pub(crate) traceback: String,
+    /// What the interpreter has refused, where that is the cause.
+    pub(crate) refused: Option<Refused>,
+}
+
+impl Failure {
+    /// One of which Python has said nothing.
+    pub(super) fn new(code: Code, detail: String) -> Self {
+        Self { refusal: Refusal::new(code, detail), traceback: String::new(), refused: None }
+    }
+}
 
 impl Scripts {
+    pub(super) fn new(judge: Option<Judge>) -> Self {
+        Self { judge, ..Self::default() }
+    }
+
+    /// What this interpreter has refused, where that is the cause of an exception.
+    pub(super) fn refused(&self, exception: &Exception<'_>) -> Option<Refused> {
+        self.judge.as_ref()?.refused(exception)
+    }
+
     /// The module of a job's script, which is loaded first where it is not yet, or loaded again
     /// where the job wants that and the script has changed. A failed load is not remembered: the
     /// next request tries again.
@@ -53,7 +81,7 @@ impl Scripts {
         group: &str,
     ) -> Result<Object<'py>, Failure> {
         let gate = self.gate(script);
-        let (mut module, fresh) = gate.module(py, script, group)?;
+        let (mut module, fresh) = gate.module(self, py, script, group)?;
         if job.reload == Reload::Never || fresh || !gate.is_outdated(py, script, job, &module) {
             return Ok(module);
         }
@@ -64,7 +92,7 @@ impl Scripts {
         } else {
             gate.forget(py, &module);
             self.replaced.store(true, Ordering::Relaxed);
-            (module, _) = gate.module(py, script, group)?;
+            (module, _) = gate.module(self, py, script, group)?;
         }
         Ok(module)
     }
@@ -76,7 +104,7 @@ impl Scripts {
         script: &Arc<Script>,
         group: &str,
     ) -> Result<(), Failure> {
-        self.gate(script).module(py, script, group).map(drop)
+        self.gate(script).module(self, py, script, group).map(drop)
     }
 
     /// The scripts that are loaded.
@@ -129,23 +157,45 @@ impl Scripts {
                 let class = other.type_name();
                 let detail =
                     format!("'{name}' of {} cannot be called: it is of type {class}", place());
-                (Refusal::new(Code::NoCallable, detail), String::new())
+                Failure::new(Code::NoCallable, detail)
             }
             Ok(None) => {
                 let detail = format!(
                     "{} defines no '{name}'; define a WSGI application of that name",
                     place()
                 );
-                (Refusal::new(Code::NoCallable, detail), String::new())
+                Failure::new(Code::NoCallable, detail)
             }
             Err(raised) => {
                 let what = "has a callable that cannot be read";
-                failure(py, raised, Code::NoCallable, &place(), what)
+                self.failure(py, raised, Code::NoCallable, &place(), what)
             }
         };
         // It counts as not loaded, so that it can be mended.
         self.gate(script).forget(py, &module);
         Err(failed)
+    }
+
+    fn failure(
+        &self,
+        py: Attached<'_>,
+        raised: Raised,
+        code: Code,
+        place: &str,
+        what: &str,
+    ) -> Failure {
+        let exception = Exception::take(py, raised);
+        if exception.is_system_exit() {
+            let detail =
+                format!("{place} {what}: it raised SystemExit, which ends no process here");
+            return Failure::new(code, detail);
+        }
+        let detail = format!("{place} {what}: {}", exception.summary());
+        Failure {
+            refusal: Refusal::new(code, detail),
+            traceback: exception.traceback(),
+            refused: self.refused(&exception),
+        }
     }
 
     fn gate(&self, script: &Script) -> Arc<Gate> {
@@ -175,6 +225,7 @@ impl Gate {
     /// The module, and whether it had to be loaded for this.
     fn module<'py>(
         &self,
+        scripts: &Scripts,
         py: Attached<'py>,
         script: &Arc<Script>,
         group: &str,
@@ -189,7 +240,7 @@ impl Gate {
         );
         // Asked before the file is read: a change in between is seen as one, not missed.
         let modified = py.detached(|| modified(script));
-        let module = load(py, script, modified, group)?;
+        let module = load(scripts, py, script, modified, group)?;
         let script = Arc::clone(script);
         *loaded = Some(Loaded { script, module: Kept::new(module.clone()), modified });
         Ok((module, true))
@@ -253,6 +304,7 @@ fn modified(script: &Script) -> Option<i64> {
 
 /// Reads, compiles and runs the script as a new module.
 fn load<'py>(
+    scripts: &Scripts,
     py: Attached<'py>,
     script: &Script,
     modified: Option<i64>,
@@ -267,13 +319,13 @@ fn load<'py>(
             ""
         };
         let detail = format!("{place} could not be read: {error}{hint}");
-        (Refusal::new(Code::ScriptNotCompiled, detail), String::new())
+        Failure::new(Code::ScriptNotCompiled, detail)
     })?;
     let code = compile(py, script, &source).map_err(|raised| {
-        failure(py, raised, Code::ScriptNotCompiled, &place, "could not be compiled")
+        scripts.failure(py, raised, Code::ScriptNotCompiled, &place, "could not be compiled")
     })?;
     execute(py, script, modified, &code).map_err(|raised| {
-        failure(py, raised, Code::ScriptNotExecuted, &place, "could not be executed")
+        scripts.failure(py, raised, Code::ScriptNotExecuted, &place, "could not be executed")
     })
 }
 
@@ -318,16 +370,6 @@ fn execute<'py>(
         return Err(exception.restore());
     }
     Ok(module)
-}
-
-fn failure(py: Attached<'_>, raised: Raised, code: Code, place: &str, what: &str) -> Failure {
-    let exception = Exception::take(py, raised);
-    if exception.is_system_exit() {
-        let detail = format!("{place} {what}: it raised SystemExit, which ends no process here");
-        return (Refusal::new(code, detail), String::new());
-    }
-    let detail = format!("{place} {what}: {}", exception.summary());
-    (Refusal::new(code, detail), exception.traceback())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

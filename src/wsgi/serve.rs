@@ -9,6 +9,7 @@ use crate::interp::attached::GilWaits;
 use crate::interp::exception::Exception;
 use crate::interp::object::type_error;
 use crate::interp::{Attached, Object, Raised};
+use crate::isolation::Refused;
 use crate::{Code, FilePart, Level, Outcome, Part, Reply, Task};
 use cpython_sys::*;
 use std::cell::Cell;
@@ -20,27 +21,49 @@ use std::time::Duration;
 /// FlushMaxThreshold, 64 KiB, is what waits for a client without a thread; the head goes with it.
 const WHOLE_LIMIT: usize = 56 * 1024;
 
-/// Carries out a job, and returns the last message about it. That is the caller's to send, after
-/// it has detached; where it was sent already, there is none.
-pub(crate) fn serve(
-    py: Attached<'_>,
-    residents: &Residents,
-    end: &ApplicationEnd,
-) -> Option<Reply> {
+/// What has become of a job.
+pub(crate) enum Served {
+    /// It was carried out.
+    Done {
+        /// The last message about it, which is the caller's to send; where it was sent already,
+        /// there is none.
+        last: Option<Reply>,
+        /// What the interpreter has refused, where it failed by that.
+        refused: Option<Refused>,
+    },
+    /// Its script does not load in this interpreter, because the interpreter has refused something.
+    /// Nobody was told.
+    NotLoaded(Refused, script::Failure),
+}
+
+/// Carries out a job.
+pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEnd) -> Served {
     let _served = errors::Served::begin(py, end);
+    let refused = Cell::new(None);
     let carried_out = match &end.job().task {
-        Task::Serve => answer(py, residents, end).map(|last| last.map(Reply::Response)),
+        Task::Serve => answer(py, residents, end, &refused).map(|last| last.map(Reply::Response)),
         Task::Load => load(py, residents, end).map(|last| Some(Reply::Response(last))),
         Task::Call(calls) => {
             hook::call(py, residents, end, calls).map(|values| Some(Reply::Returned(values)))
         }
     };
-    carried_out.unwrap_or_else(|(refusal, traceback)| {
-        let text = format!("{refusal}\n{}", traceback.trim_end());
-        errors::log(py, Some(Arc::clone(end.link())), Level::Error, text);
-        let end = Some(Outcome::Failed(refusal.code));
-        Some(Reply::Response(Part { end, ..Part::default() }))
-    })
+    match carried_out {
+        Ok(last) => Served::Done { last, refused: refused.take() },
+        Err(mut failure) => match failure.refused.take() {
+            Some(refused) if failure.refusal.code == Code::ScriptNotExecuted => {
+                Served::NotLoaded(refused, failure)
+            }
+            refused => Served::Done { last: Some(fail(py, end, &failure)), refused },
+        },
+    }
+}
+
+/// Logs why a job could not be carried out, and returns the last message about it.
+pub(crate) fn fail(py: Attached<'_>, end: &ApplicationEnd, failure: &script::Failure) -> Reply {
+    let text = format!("{}\n{}", failure.refusal, failure.traceback.trim_end());
+    errors::log(py, Some(Arc::clone(end.link())), Level::Error, text);
+    let end = Some(Outcome::Failed(failure.refusal.code));
+    Reply::Response(Part { end, ..Part::default() })
 }
 
 /// Loads the script.
@@ -59,18 +82,21 @@ fn answer(
     py: Attached<'_>,
     residents: &Residents,
     end: &ApplicationEnd,
+    refused: &Cell<Option<Refused>>,
 ) -> Result<Option<Part>, script::Failure> {
     let (script, group) = (end.job().script(), residents.group.to_string());
     let application = residents.scripts.callable(py, script, end.job(), &group)?;
     let answering = match Answering::new(py, residents, end) {
         Ok(answering) => answering,
-        Err(raised) => return Ok(Some(failed(py, residents, end, (raised, false), None))),
+        Err(raised) => {
+            return Ok(Some(failed(py, residents, end, (raised, false), None, refused)));
+        }
     };
     let answered =
         answering.observe(application).and_then(|application| answering.run(&application));
     let last = answered.unwrap_or_else(|failure| {
         let observation = answering.request().observation(py);
-        failed(py, residents, end, failure, observation.as_ref())
+        failed(py, residents, end, failure, observation.as_ref(), refused)
     });
     answering.finish();
     Ok(answering.tell_finished(last))
@@ -83,8 +109,10 @@ fn failed<'py>(
     end: &ApplicationEnd,
     (raised, head_sent): Failure,
     observation: Option<&Object<'py>>,
+    refused: &Cell<Option<Refused>>,
 ) -> Part {
     let exception = Exception::take(py, raised);
+    refused.set(residents.scripts.refused(&exception));
     tell_raised(py, observation, &exception);
     let timeout = exception.is(&residents.request_timeout.get(py));
     let code = if timeout { Code::RequestTimeout } else { Code::ApplicationRaised };

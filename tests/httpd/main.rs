@@ -29,6 +29,7 @@ mod hop_by_hop;
 mod htaccess;
 mod input;
 mod interpreter_options;
+mod isolation;
 mod life;
 mod limits;
 mod logging;

@@ -98,6 +98,7 @@ fn apply(name: &str) -> Option<Apply> {
         | "WSGIPy3kWarningFlag"
         | "WSGIPythonExecutable"
         | "WSGIUserAuthoritative" => old::directive,
+        "WSGIDaemonWorker" => process::daemon_worker,
         "WSGIInterpreterThreads" => process::interpreter_threads,
         "WSGIInterpreterLimit" => process::interpreter_limit,
         "WSGIResponseBufferLimit" => process::response_buffer_limit,

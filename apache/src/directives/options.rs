@@ -5,9 +5,9 @@ use super::process::os_paths;
 use super::runtime::parse;
 use super::words::{OptionWord, Words};
 use super::{Directive, parse_on_off, refusal};
-use crate::config::{GroupRule, OwnGil, ScopedOptions, SpokenOptions};
+use crate::config::{GroupRule, ScopedOptions, SpokenOptions};
 use httpd_sys::ap_directive_t;
-use manifold::GroupName;
+use manifold::{GroupName, OwnGil};
 use std::ffi::CStr;
 use std::num::{NonZeroU64, NonZeroUsize};
 

@@ -13,6 +13,17 @@ pub(super) fn python_home(directive: &mut Directive<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// `WSGIDaemonWorker path`: the program `manifold-worker`.
+pub(super) fn daemon_worker(directive: &mut Directive<'_>) -> Result<(), String> {
+    let word = directive.only("path")?;
+    let path = os_path(word.clone());
+    if !path.is_absolute() {
+        return Err(directive.refuse(&word, "the absolute path of a program"));
+    }
+    directive.server().daemon_worker = Some(path);
+    Ok(())
+}
+
 /// `WSGIInterpreterThreads number`: how many threads an interpreter may have.
 pub(super) fn interpreter_threads(directive: &mut Directive<'_>) -> Result<(), String> {
     let number = directive.number(1)?;

@@ -206,6 +206,12 @@ pub(super) const ROWS: &[Row] = &[
         place: Place::MainServer,
     },
     Row {
+        name: c"WSGIDaemonWorker",
+        arguments: c"path",
+        default: "`manifold-worker` in the folder of the module",
+        place: Place::MainServer,
+    },
+    Row {
         name: c"WSGIPerInterpreterGIL",
         arguments: c"On|Off|Auto",
         default: "`Auto`",

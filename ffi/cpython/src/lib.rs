@@ -10,4 +10,6 @@ mod boundary;
 mod version;
 
 pub use boundary::{CallbackValue, callback};
-pub use version::{CAN_END_INTERPRETERS, OWN_GIL_IS_SAFE, PREIMPORTS, VERSION, VERSION_TEXT};
+pub use version::{
+    CAN_END_INTERPRETERS, NOT_FOR_OWN_GIL, OWN_GIL_IS_SAFE, PREIMPORTS, VERSION, VERSION_TEXT,
+};

@@ -35,3 +35,22 @@ pub const PREIMPORTS: &[&std::ffi::CStr] = if cfg!(Py_3_14) {
 } else {
     &[c"datetime", c"_datetime", c"_decimal", c"_ctypes", c"pyexpat", c"_elementtree"]
 };
+
+/// Extension modules of the standard library that an interpreter with a GIL of its own refuses. A
+/// test tries every file of the library's folder.
+pub const NOT_FOR_OWN_GIL: &[&str] = &[
+    "_curses",
+    "_curses_panel",
+    "_testbuffer",
+    "_testcapi",
+    "_testclinic",
+    "_testclinic_limited",
+    "_testexternalinspection",
+    "_testimportmultiple",
+    "_testlimitedcapi",
+    "_testsinglephase",
+    "_tkinter",
+    "_xxtestfuzz",
+    "readline",
+    "xxlimited_35",
+];

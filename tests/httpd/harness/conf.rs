@@ -124,6 +124,10 @@ impl Conf {
             }
         }
         line(&format!("LoadModule wsgi_module \"{}\"", module_under_test().display()));
+        let worker = std::env::var("MANIFOLD_WORKER").unwrap_or_default();
+        if !worker.is_empty() && !self.text.contains("WSGIDaemonWorker") {
+            line(&format!("WSGIDaemonWorker \"{worker}\""));
+        }
         line("LogLevel notice wsgi:info");
         if let Some((user, group)) = unprivileged() {
             line(&format!("User {user}\nGroup {group}"));
@@ -181,6 +185,18 @@ pub(crate) fn test_venv() -> String {
         Path::new(&venv).join("pyvenv.cfg").is_file(),
         "this test needs Flask: set MANIFOLD_TEST_VENV to a virtual environment that has it and \
          that httpd's user may read (it is {venv:?})"
+    );
+    venv
+}
+
+/// The virtual environment with packages that have extension modules.
+pub(crate) fn extensions_venv() -> PathBuf {
+    let venv = std::env::var_os("MANIFOLD_EXTENSIONS_VENV").map(PathBuf::from).unwrap_or_default();
+    assert!(
+        venv.join("unavailable").is_file(),
+        "this test needs the packages of tests/apps/extensions.txt: run it by scripts/test, which sets \
+         MANIFOLD_EXTENSIONS_VENV (it is {})",
+        venv.display()
     );
     venv
 }

@@ -1,0 +1,37 @@
+//! The command line of `manifold-worker`, which the module starts by itself.
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+usage: manifold-worker --probe | --version | --help
+
+  --probe    load one extension module in interpreters of this throw-away process and say how that
+             went; the question comes on standard input, the answer goes to standard output
+
+mod_manifold starts this program by itself; there is nothing to be done with it by hand.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let [argument] = &*arguments else {
+        eprint!("{HELP}");
+        return ExitCode::from(2);
+    };
+    match argument.to_str() {
+        Some("--probe") => manifold::answer_probe(),
+        Some("--version") => {
+            let version = env!("CARGO_PKG_VERSION");
+            println!("manifold-worker {version}, Python {}", manifold::PYTHON_VERSION);
+            ExitCode::SUCCESS
+        }
+        Some("-h" | "--help") => {
+            print!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("manifold-worker: there is no argument {}", argument.display());
+            eprint!("{HELP}");
+            ExitCode::from(2)
+        }
+    }
+}
