@@ -6,8 +6,9 @@
 //! A job whose script does not load moves with its group, and so do all that wait.
 
 use crate::exchange::ApplicationEnd;
-use crate::group::{Group, Life, Slot};
+use crate::group::Group;
 use crate::isolation::{Decision, Place, Refused, decide};
+use crate::pool::{Life, Slot};
 use crate::queue::ReplicaId;
 use crate::succession::Succession;
 use crate::{Code, Outcome};

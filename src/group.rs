@@ -6,14 +6,15 @@ use crate::gate::Gate;
 use crate::interp::ThreadState;
 use crate::interp::ending::End;
 use crate::isolation::Place;
-use crate::options::{Resolved, SwitchInterval};
+use crate::options::{self, Resolved};
+use crate::pool::{Life, Limits, Phase, Pool, Slot};
 use crate::queue::{Member, Queue, Rejected, ReplicaId};
 use crate::replica::{Replica, Server};
 use crate::spawn::spawn;
-use crate::succession::{Heritage, Succession};
+use crate::succession::Heritage;
 use crate::watchdog::{Question, Watchdog};
 use crate::{Code, Gil, Outcome, Refusal, Settings};
-use cpython_sys::{CAN_END_INTERPRETERS, OWN_GIL_IS_SAFE};
+use cpython_sys::OWN_GIL_IS_SAFE;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -144,110 +145,11 @@ pub(crate) struct Group {
     pool_changed: Condvar,
 }
 
-/// The replicas of a group.
-#[derive(Default)]
-pub(crate) struct Pool {
-    pub(crate) phase: Phase,
-    /// What kind of interpreters new ones are.
-    pub(crate) place: Place,
-    /// The replica that was made when the group moved to that kind.
-    pub(crate) first: Option<ReplicaId>,
-    /// Those that have not ended.
-    pub(crate) replicas: Vec<Slot>,
-    /// The worst end that one of them has come to.
-    worst: Option<End>,
-    /// How long they have, once the group is closed.
-    pub(crate) limits: Option<Limits>,
-    pub(crate) succession: Succession,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// There are no replicas; the first job makes them.
-    #[default]
-    Cold,
-    /// There are, or they are under way.
-    Warm,
-    /// CPython could not be started, and nothing will be served.
-    Refusing(Refusal),
-}
-
-/// A place in the pool.
-pub(crate) struct Slot {
-    pub(crate) id: ReplicaId,
-    pub(crate) life: Life,
-    /// While its threads may be added to, and looked at.
-    pub(crate) replica: Option<Arc<Replica>>,
-    /// What kind of interpreter it is.
-    pub(crate) place: Place,
-    /// Whether a thread looks, or waits to look, where others are.
-    looked_at: bool,
-    /// How many threads that do not serve it are in it for a moment.
-    pub(crate) guests: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Life {
-    /// Its owner thread makes it.
-    Starting,
-    /// It serves.
-    Serving,
-    /// It takes no more jobs, and serves those it has begun.
-    Draining,
-    /// No request of it is under way: `atexit` callbacks and the like.
-    Ending,
-    /// A request keeps its GIL and does not end; nobody waits for it.
-    Lost,
-}
-
-/// How long what runs in a process may take to come to its end.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Requests that are under way end by then, or are left behind.
-    pub requests: Instant,
-    /// Threads of applications, and what they registered with `atexit`, end by then.
-    pub everything: Instant,
-}
-
-impl Slot {
-    pub(crate) fn starting(id: ReplicaId, place: Place) -> Self {
-        Self { id, life: Life::Starting, replica: None, place, looked_at: false, guests: 0 }
-    }
-}
-
-impl Pool {
-    /// Those that have not been asked to go.
-    fn staying(&self) -> impl Iterator<Item = &Slot> {
-        self.replicas.iter().filter(|slot| matches!(slot.life, Life::Starting | Life::Serving))
-    }
-
-    pub(crate) fn slot(&mut self, id: ReplicaId) -> Option<&mut Slot> {
-        self.replicas.iter_mut().find(|slot| slot.id == id)
-    }
-
-    /// Until when those that have not ended are waited for.
-    fn limit(&self) -> Option<Instant> {
-        let now = Instant::now();
-        let limits = self.limits.unwrap_or(Limits { requests: now, everything: now });
-        let limit = |slot: &Slot| match slot.life {
-            Life::Starting | Life::Serving | Life::Draining => Some(limits.requests),
-            Life::Ending => Some(limits.everything),
-            Life::Lost => None,
-        };
-        self.replicas.iter().filter_map(limit).max()
-    }
-
-    /// How many replicas are in this phase of their lives.
-    pub(crate) fn count(&self, life: Life) -> usize {
-        self.replicas.iter().filter(|slot| slot.life == life).count()
-    }
-}
-
 impl Group {
     /// A group whose replicas are made when its first job comes.
     pub(crate) fn new(name: GroupName, shared: &Arc<Shared>) -> Arc<Self> {
         let settings = &shared.settings;
-        let (options, notes) = options(&name, settings);
+        let (options, notes) = options::of_group(&name, settings);
         let queue_limit = options.queue_limit.unwrap_or(settings.queue_limit);
         let place = if name.is_main() { Place::Main } else { options.gil.into() };
         let pool = Pool { place, ..Pool::default() };
@@ -697,44 +599,6 @@ impl Group {
 
 fn stopping() -> Refusal {
     Refusal::new(Code::Stopping, "the process stops and takes no more requests")
-}
-
-/// What holds for the interpreters of a group, and what of the configuration cannot be.
-fn options(name: &GroupName, settings: &Settings) -> (Resolved, Vec<String>) {
-    let (table, httpd) = (&settings.options, GroupName::default());
-    let mut notes = Vec::new();
-    let mut options = table.resolve(&httpd, name);
-    if (name.is_main() || !CAN_END_INTERPRETERS) && options.maximum_requests.take().is_some() {
-        let why = match name.is_main() {
-            true => "it is the main interpreter, which lives as long as the process",
-            false => "this version of Python cannot end an interpreter safely, 3.14 and later can",
-        };
-        notes.push(format!(
-            "WSGIInterpreterMaximumRequests has no effect on application group '{name}': {why}"
-        ));
-    }
-    let shares = if name.is_main() { table.any_shares(&httpd) } else { options.gil == Gil::Shared };
-    // CPython keeps the interval with the GIL.
-    if shares && let Some(SwitchInterval { seconds, for_group: true }) = options.switch_interval {
-        notes.push(format!(
-            "WSGISwitchInterval {seconds} of a block for application group '{name}' is ignored: \
-             its interpreter shares its GIL with others, and the interval is the GIL's; say it \
-             for all, or WSGIPerInterpreterGIL On",
-        ));
-        options.switch_interval = None;
-    }
-    if options.replicas > 1 && (name.is_main() || options.gil == Gil::Shared) {
-        let why = match name.is_main() {
-            true => "it is the main interpreter, of which a process has one",
-            false => "its interpreters would share one GIL, and so run one at a time",
-        };
-        notes.push(format!(
-            "application group '{name}' has one replica and not {} (WSGIReplicas): {why}",
-            options.replicas
-        ));
-        options.replicas = 1;
-    }
-    (options, notes)
 }
 
 impl fmt::Debug for Group {

@@ -6,7 +6,8 @@
 //! the weakest. Directories of `sys.path` are added up instead.
 #![forbid(unsafe_code)]
 
-use crate::GroupName;
+use crate::{GroupName, Settings};
+use cpython_sys::CAN_END_INTERPRETERS;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
@@ -190,6 +191,44 @@ impl OptionsTable {
         let mut all = std::iter::once(self.base.gil.unwrap_or_default()).chain(said);
         all.any(|own| own.gil() == Gil::Shared)
     }
+}
+
+/// What holds for the interpreters of a group, and what of the configuration cannot be.
+pub(crate) fn of_group(name: &GroupName, settings: &Settings) -> (Resolved, Vec<String>) {
+    let (table, httpd) = (&settings.options, GroupName::default());
+    let mut notes = Vec::new();
+    let mut options = table.resolve(&httpd, name);
+    if (name.is_main() || !CAN_END_INTERPRETERS) && options.maximum_requests.take().is_some() {
+        let why = match name.is_main() {
+            true => "it is the main interpreter, which lives as long as the process",
+            false => "this version of Python cannot end an interpreter safely, 3.14 and later can",
+        };
+        notes.push(format!(
+            "WSGIInterpreterMaximumRequests has no effect on application group '{name}': {why}"
+        ));
+    }
+    let shares = if name.is_main() { table.any_shares(&httpd) } else { options.gil == Gil::Shared };
+    // CPython keeps the interval with the GIL.
+    if shares && let Some(SwitchInterval { seconds, for_group: true }) = options.switch_interval {
+        notes.push(format!(
+            "WSGISwitchInterval {seconds} of a block for application group '{name}' is ignored: \
+             its interpreter shares its GIL with others, and the interval is the GIL's; say it \
+             for all, or WSGIPerInterpreterGIL On",
+        ));
+        options.switch_interval = None;
+    }
+    if options.replicas > 1 && (name.is_main() || options.gil == Gil::Shared) {
+        let why = match name.is_main() {
+            true => "it is the main interpreter, of which a process has one",
+            false => "its interpreters would share one GIL, and so run one at a time",
+        };
+        notes.push(format!(
+            "application group '{name}' has one replica and not {} (WSGIReplicas): {why}",
+            options.replicas
+        ));
+        options.replicas = 1;
+    }
+    (options, notes)
 }
 
 fn replace<T>(value: &mut T, more_specific: Option<T>) {

@@ -1,8 +1,9 @@
 //! The Python runtime of a process: its application groups, from the first to the last request.
 
 use crate::exchange::{ApplicationEnd, Exchanges, RequestEnd};
-use crate::group::{Group, Limits, Shared};
+use crate::group::{Group, Shared};
 use crate::interp::ending::End;
+use crate::pool::Limits;
 use crate::{Code, Conversation, GroupName, Job, Refusal, Settings, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -4,8 +4,9 @@
 //!
 //! Where an interpreter cannot be ended (CPython before 3.14, the main interpreter) none is replaced.
 
-use crate::group::{Group, Life, Phase, Pool, Slot};
+use crate::group::Group;
 use crate::interp::ThreadState;
+use crate::pool::{Life, Phase, Pool, Slot};
 use crate::queue::ReplicaId;
 use crate::replica::Replica;
 use crate::{Code, Script};
