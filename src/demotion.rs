@@ -30,7 +30,14 @@ impl Group {
         refused: &Refused,
         job: Option<ApplicationEnd>,
     ) -> Result<(), (Option<ApplicationEnd>, String)> {
-        let from = self.pool().slot(id).map_or(Place::Own, |slot| slot.place);
+        let (from, place) = {
+            let mut pool = self.pool();
+            (pool.slot(id).map_or(Place::Own, |slot| slot.place), pool.place)
+        };
+        if from != place {
+            job.into_iter().for_each(|job| self.pass_on(job));
+            return Ok(());
+        }
         let to = match self.decide(refused, from) {
             Decision::Stay(why) => return Err((job, why)),
             Decision::Move(to) => to,

@@ -14,6 +14,7 @@ use cpython_sys::CAN_END_INTERPRETERS;
 use std::collections::VecDeque;
 use std::fmt;
 use std::num::NonZeroU64;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -220,7 +221,8 @@ impl Group {
         let mut pool = self.pool();
         let there = pool.count(Life::Serving) + pool.count(Life::Starting);
         let missing = self.wanted(&pool).saturating_sub(there);
-        if pool.limits.is_some() || missing == 0 || pool.phase != Phase::Warm {
+        let moved = self.moved.load(Ordering::Acquire);
+        if pool.limits.is_some() || missing == 0 || pool.phase != Phase::Warm || moved {
             return false;
         }
         if pool.count(Life::Lost) > LOST_LIMIT {

@@ -8,6 +8,7 @@ use crate::interp::{Attached, Object, Raised};
 use crate::probe::Finding;
 use crate::{Gil, isolation::Refused};
 use cpython_sys::*;
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,11 @@ const NO_FORK: [&str; 2] = [
     "fork not supported for isolated subinterpreters",
     "preexec_fn not supported within subinterpreters",
 ];
+
+thread_local! {
+    /// The module, and its file, that was refused last since the thread began its request.
+    static REFUSED: RefCell<Option<(String, PathBuf)>> = const { RefCell::new(None) };
+}
 
 /// Judges the modules of one interpreter.
 #[derive(Clone)]
@@ -73,6 +79,7 @@ impl Judge {
             finding => finding,
         };
         tracing::debug!("extension module '{name_text}' is refused: {finding}");
+        REFUSED.replace(Some((name_text.clone(), path)));
         let message = Object::text(py, &gate::refusal(&name_text))?;
         // SAFETY: attached; three live objects; it raises.
         unsafe { PyErr_SetImportError(message.as_ptr(), name.as_ptr(), origin.as_ptr()) };
@@ -137,17 +144,30 @@ impl Judge {
         let origin = exception.attribute(c"path")?;
         let py = exception.py();
         // CPython's own refusal has no path; whatever it is about is judged with caution.
-        let (why, shared_works) = if origin.is_none() {
-            (text.clone(), false)
-        } else {
-            let path = path(&origin)?;
-            let why = self.judge(py, self.gil, module, &path).to_string();
-            let shared = self.gil == Gil::Own
-                && *self.judge(py, Gil::Shared, module, &path) == Finding::Loads;
-            (why, shared)
-        };
-        Ok(Some(Refused::Extension { module: module.to_owned(), why, shared_works }))
+        if origin.is_none() {
+            let (module, why) = (module.to_owned(), text.clone());
+            return Ok(Some(Refused::Extension { module, why, shared_works: false }));
+        }
+        Ok(Some(self.describe(py, module, &path(&origin)?)))
     }
+
+    fn describe(&self, py: Attached<'_>, module: &str, path: &Path) -> Refused {
+        let why = self.judge(py, self.gil, module, path).to_string();
+        let shared_works =
+            self.gil == Gil::Own && *self.judge(py, Gil::Shared, module, path) == Finding::Loads;
+        Refused::Extension { module: module.to_owned(), why, shared_works }
+    }
+
+    /// What was refused on this thread since [`begin`], whoever has caught it.
+    pub(super) fn refused_lately(&self, py: Attached<'_>) -> Option<Refused> {
+        let (module, path) = REFUSED.take()?;
+        Some(self.describe(py, &module, &path))
+    }
+}
+
+/// A request begins on this thread.
+pub(super) fn begin() {
+    REFUSED.take();
 }
 
 fn text_of(exception: &Object<'_>) -> Result<String, Raised> {

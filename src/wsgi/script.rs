@@ -70,6 +70,11 @@ impl Scripts {
         self.judge.as_ref()?.refused(exception)
     }
 
+    /// What was refused since this thread has begun its request, whoever has caught that.
+    pub(super) fn refused_lately(&self, py: Attached<'_>) -> Option<Refused> {
+        self.judge.as_ref()?.refused_lately(py)
+    }
+
     /// The module of a job's script, which is loaded first where it is not yet, or loaded again
     /// where the job wants that and the script has changed. A failed load is not remembered: the
     /// next request tries again.

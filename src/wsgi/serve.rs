@@ -3,7 +3,7 @@
 use super::input::Traffic;
 use super::request::{Request, SendError};
 use super::running::Place;
-use super::{Residents, environ, errors, file, hook, input, request, script};
+use super::{Residents, environ, errors, extensions, file, hook, input, request, script};
 use crate::exchange::ApplicationEnd;
 use crate::interp::attached::GilWaits;
 use crate::interp::exception::Exception;
@@ -39,6 +39,7 @@ pub(crate) enum Served {
 /// Carries out a job.
 pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEnd) -> Served {
     let _served = errors::Served::begin(py, end);
+    extensions::begin();
     let refused = Cell::new(None);
     let carried_out = match &end.job().task {
         Task::Serve => answer(py, residents, end, &refused).map(|last| last.map(Reply::Response)),
@@ -98,6 +99,11 @@ fn answer(
         let observation = answering.request().observation(py);
         failed(py, residents, end, failure, observation.as_ref(), refused)
     });
+    // Frameworks catch what their views raise, and answer for them.
+    let status = answering.request().status();
+    if status.is_some_and(|status| status >= 500) {
+        refused.set(refused.take().or_else(|| residents.scripts.refused_lately(py)));
+    }
     answering.finish();
     Ok(answering.tell_finished(last))
 }

@@ -1,7 +1,7 @@
 //! Packages as they are installed everywhere.
 
 use super::{Script, ask, facts, moves, serve};
-use crate::harness::{at_once, extensions_venv, test_venv};
+use crate::harness::{Conf, Server, at_once, extensions_venv, test_venv, write};
 use std::fs;
 use std::path::Path;
 
@@ -325,6 +325,32 @@ fn an_import_inside_a_function_fails_one_request_and_moves_the_group() {
         let moves = moves(&server, "late");
         assert!(moves.len() == 1 && moves[0].contains(module), "{moves:?}");
     }
+}
+
+#[test]
+fn what_a_framework_has_caught_and_answered_by_500_moves_the_group_as_well() {
+    let venv = test_venv();
+    // Django imports the views for the first request, and answers for what they raise.
+    let imports = "import sys, types, django, django.http, django.urls\n\
+                   from django.conf import settings\n\
+                   settings.configure(ROOT_URLCONF='urls', ALLOWED_HOSTS=['*'], SECRET_KEY='x')\n\
+                   django.setup()\n\
+                   from django.core.handlers.wsgi import WSGIHandler\n\
+                   handler = WSGIHandler()";
+    let conf = Conf::new("WSGIScriptAlias /site ${APPS}/site_of.wsgi application-group=site")
+        .and("WSGIPythonPath ${ROOT}/modules")
+        .python_home(&venv);
+    let server = Server::start_with(conf, |root| {
+        let script =
+            format!("{imports}\ndef application(*request):\n    return handler(*request)\n");
+        write(root, "apps/site_of.wsgi", &script);
+        let views = "import _curses\nfrom django.http import HttpResponse\nfrom django.urls import path\n\
+                     urlpatterns = [path('page', lambda request: HttpResponse(_curses.__name__))]\n";
+        write(root, "modules/urls.py", views);
+    });
+    assert_eq!(server.get("/site/page").status, 500);
+    server.log().wait_for(&["MNF0037", ":warn]", "'site' moves", "'_curses'"]);
+    server.get("/site/page").expect(200, "_curses");
 }
 
 #[test]
