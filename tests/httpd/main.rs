@@ -32,6 +32,7 @@ mod life;
 mod limits;
 mod logging;
 mod mapping;
+mod misbehaviour;
 mod module;
 mod mpms;
 mod nesting;
