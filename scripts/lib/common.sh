@@ -69,3 +69,20 @@ cache() {
         echo "${MANIFOLD_CACHE:-$target/cache}"
     fi
 }
+
+# The virtual environment with the tests' packages: one for each Python and each list of packages. It
+# cannot be moved, so it is made in its place and counts as made when its last step has left its mark.
+make_test_venv() {
+    local requirements=$root/tests/apps/requirements.txt key
+    key=$(printf '%s\n' "$MANIFOLD_PYTHON" "$MANIFOLD_PYTHON_VERSION" "$(cat "$requirements")" | cksum | cut -d ' ' -f 1)
+    export MANIFOLD_TEST_VENV
+    MANIFOLD_TEST_VENV=$(cache)/test-venv-$MANIFOLD_PYTHON_VERSION-$key
+    [ ! -e "$MANIFOLD_TEST_VENV/complete" ] || return 0
+
+    step "making a virtual environment with the tests' packages: $MANIFOLD_TEST_VENV"
+    "$MANIFOLD_PYTHON" -m venv --clear "$MANIFOLD_TEST_VENV" ||
+        die "cannot make a virtual environment (Debian and Ubuntu: apt-get install python${MANIFOLD_PYTHON_VERSION%.*}-venv)"
+    "$MANIFOLD_TEST_VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-input -r "$requirements" ||
+        die "pip could not install the packages of tests/apps/requirements.txt"
+    touch "$MANIFOLD_TEST_VENV/complete"
+}
