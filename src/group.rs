@@ -3,7 +3,7 @@
 
 use crate::exchange::ApplicationEnd;
 use crate::interp::ThreadState;
-use crate::interp::ending::End;
+use crate::interp::ending::{self, End};
 use crate::options::{Resolved, SwitchInterval};
 use crate::queue::{Member, Queue, Rejected, ReplicaId};
 use crate::replica::{Replica, Server};
@@ -448,8 +448,11 @@ impl Group {
         let was_replaced = pool.limits.is_none();
         drop(pool);
         self.pool_changed.notify_all();
-        if was_replaced && end != End::Gone {
-            self.left_over();
+        if was_replaced {
+            match end {
+                End::Gone => ending::give_memory_back(),
+                _ => self.left_over(),
+            }
         }
         self.refill();
         if !inherited {

@@ -77,6 +77,20 @@ pub(crate) fn end(state: ThreadState) -> bool {
     false
 }
 
+/// Gives the memory back to the system that an interpreter has freed which was ended in a process that
+/// goes on.
+///
+/// glibc has up to eight heaps for each core and gives a new thread another one. Every interpreter has
+/// new threads, and each heap would keep what the largest interpreter in it once took: after 40
+/// replacements of one with Flask that was 30 MiB on two cores.
+pub(crate) fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes a number, and locks what it works on.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 pub(crate) fn call<'py>(py: Attached<'py>, function: &Object<'py>) {
     if let Err(raised) = function.call([]) {
         let exception = Exception::take(py, raised);
