@@ -229,7 +229,8 @@ class Site:
             wanted, deadline = done + self.replicas, time.monotonic() + PATIENCE
             while (done := self.replacements()) < wanted:
                 if time.monotonic() > deadline or self.clients.failures:
-                    sys.exit(f"{self.title}: {done} of {wanted} replacements: {self.clients.failures[:5]}")
+                    said = [line for line in self.log() if "MNF" in line]
+                    sys.exit("\n".join([f"{self.title}: {done} of {wanted}", *self.clients.failures[:5], *said]))
                 time.sleep(0.005)
             print(f"\r{self.title}: {done} of {count}", end="", file=sys.stderr, flush=True)
 

@@ -417,7 +417,7 @@ impl Group {
     }
 
     /// The owner thread of a replica: makes the interpreter, serves jobs, and ends what it made.
-    fn own(self: Arc<Self>, member: Member<ApplicationEnd>, heritage: Option<Heritage>) {
+    fn own(self: Arc<Self>, mut member: Member<ApplicationEnd>, heritage: Option<Heritage>) {
         let id = member.replica();
         let make = || Replica::make(id, &self.name, &self.shared.settings, &self.options);
         let made = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| Err("a panic".into()));
@@ -437,10 +437,9 @@ impl Group {
             if let Some(heritage) = &heritage {
                 self.take_over(id, heritage);
             }
-            self.serve(&replica, &mut state, member, None);
-        } else {
-            drop(member);
+            self.serve(&replica, &mut state, &mut member, None);
         }
+        drop(member);
         let end = self.end(replica, state);
         let mut pool = self.pool();
         pool.replicas.retain(|slot| slot.id != id);
@@ -461,13 +460,15 @@ impl Group {
     }
 
     /// A further thread: serves jobs until it has had none for a while.
-    fn help(self: &Arc<Self>, replica: Arc<Replica>, member: Member<ApplicationEnd>) {
+    fn help(self: &Arc<Self>, replica: Arc<Replica>, mut member: Member<ApplicationEnd>) {
         match replica.interpreter.thread_state() {
-            Some(mut state) => self.serve(&replica, &mut state, member, Some(IDLE_LIMIT)),
+            Some(mut state) => self.serve(&replica, &mut state, &mut member, Some(IDLE_LIMIT)),
             None => tracing::warn!(group = %self.name, "no memory for one more thread state"),
         }
-        // The owner expects to be the only one once it is told.
+        // The owner expects to be the only one once there is no member: its thread state is gone, for
+        // which Python code may have run, and the replica is let go of.
         drop(replica);
+        drop(member);
         self.tell_pool_changed();
     }
 
@@ -475,7 +476,7 @@ impl Group {
         self: &Arc<Self>,
         replica: &Replica,
         state: &mut ThreadState,
-        member: Member<ApplicationEnd>,
+        member: &mut Member<ApplicationEnd>,
         idle_limit: Option<Duration>,
     ) {
         let watchdog = self.shared.watchdog();
