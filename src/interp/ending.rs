@@ -80,9 +80,9 @@ pub(crate) fn end(state: ThreadState) -> bool {
 /// Gives the memory back to the system that an interpreter has freed which was ended in a process that
 /// goes on.
 ///
-/// glibc has up to eight heaps for each core and gives a new thread another one. Every interpreter has
-/// new threads, and each heap would keep what the largest interpreter in it once took: after 40
-/// replacements of one with Flask that was 30 MiB on two cores.
+/// glibc has up to eight heaps for each core, among which it divides threads. Every interpreter has threads
+/// of its own, and the heaps would keep what each of them has freed: after 40 replacements of one with
+/// Flask, under load, that was some 35 MiB on two cores.
 pub(crate) fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes a number, and locks what it works on.
