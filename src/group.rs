@@ -4,7 +4,7 @@
 use crate::exchange::ApplicationEnd;
 use crate::gate::Gate;
 use crate::interp::ThreadState;
-use crate::interp::ending::End;
+use crate::interp::ending::{self, End};
 use crate::isolation::Place;
 use crate::options::{self, Resolved};
 use crate::pool::{Life, Limits, Phase, Pool, Slot};
@@ -382,7 +382,7 @@ impl Group {
     }
 
     /// The owner thread of a replica: makes the interpreter, serves jobs, and ends what it made.
-    fn own(self: Arc<Self>, member: Member<ApplicationEnd>, heritage: Option<Heritage>) {
+    fn own(self: Arc<Self>, mut member: Member<ApplicationEnd>, heritage: Option<Heritage>) {
         let id = member.replica();
         let options = self.options_of(id);
         let gate = self.shared.has_gate(&options).then_some(&self.shared.gate);
@@ -406,10 +406,9 @@ impl Group {
             if let Some(heritage) = &heritage {
                 self.take_over(id, heritage);
             }
-            self.serve(&replica, &mut state, member, None);
-        } else {
-            drop(member);
+            self.serve(&replica, &mut state, &mut member, None);
         }
+        drop(member);
         let end = self.end(replica, state);
         let mut pool = self.pool();
         let place = pool.place;
@@ -419,8 +418,11 @@ impl Group {
         pool.worst = pool.worst.max(Some(end));
         drop(pool);
         self.pool_changed.notify_all();
-        if was_replaced && end != End::Gone {
-            self.left_over();
+        if was_replaced {
+            match end {
+                End::Gone => ending::give_memory_back(),
+                _ => self.left_over(),
+            }
         }
         self.refill();
         if !inherited {
@@ -429,13 +431,15 @@ impl Group {
     }
 
     /// A further thread: serves jobs until it has had none for a while.
-    fn help(self: &Arc<Self>, replica: Arc<Replica>, member: Member<ApplicationEnd>) {
+    fn help(self: &Arc<Self>, replica: Arc<Replica>, mut member: Member<ApplicationEnd>) {
         match replica.interpreter.thread_state() {
-            Some(mut state) => self.serve(&replica, &mut state, member, Some(IDLE_LIMIT)),
+            Some(mut state) => self.serve(&replica, &mut state, &mut member, Some(IDLE_LIMIT)),
             None => tracing::warn!(group = %self.name, "no memory for one more thread state"),
         }
-        // The owner expects to be the only one once it is told.
+        // The owner expects to be the only one once there is no member: its thread state is gone, for
+        // which Python code may have run, and the replica is let go of.
         drop(replica);
+        drop(member);
         self.tell_pool_changed();
     }
 
@@ -443,7 +447,7 @@ impl Group {
         self: &Arc<Self>,
         replica: &Replica,
         state: &mut ThreadState,
-        member: Member<ApplicationEnd>,
+        member: &mut Member<ApplicationEnd>,
         idle_limit: Option<Duration>,
     ) {
         let watchdog = self.shared.watchdog();

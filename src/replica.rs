@@ -135,7 +135,7 @@ impl Server<'_> {
     pub(crate) fn serve(
         &self,
         state: &mut ThreadState,
-        mut member: Member<ApplicationEnd>,
+        member: &mut Member<ApplicationEnd>,
         idle_limit: Option<Duration>,
     ) {
         loop {
@@ -144,7 +144,7 @@ impl Server<'_> {
                 Order::Serve(job) => state.attach(|py| {
                     member.attached();
                     self.run(py, job);
-                    self.go_on(py, &member);
+                    self.go_on(py, member);
                 }),
                 Order::Line => state.attach(|py| {
                     let (job, next) = member.take_in_line(Instant::now());
@@ -153,7 +153,7 @@ impl Server<'_> {
                     }
                     let Some(job) = job else { return };
                     self.run(py, job);
-                    self.go_on(py, &member);
+                    self.go_on(py, member);
                 }),
             }
         }

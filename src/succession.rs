@@ -109,13 +109,14 @@ impl Group {
             else {
                 continue;
             };
-            let Some(replica) = slot.replica.clone() else { continue };
+            // No reference is kept: its owner has to have the last one when it comes to its end.
+            let Some(replica) = &slot.replica else { continue };
+            let scripts = replica.residents.loaded_scripts();
             let member = self.queue.enroll(now);
             pool.succession.underway = Some(member.replica());
             let place = pool.place;
             pool.replicas.push(Slot::starting(member.replica(), place));
             drop(pool);
-            let scripts = replica.residents.loaded_scripts();
             return self.start_owner(member, Some(Heritage { predecessor, reason, scripts }));
         }
     }

@@ -84,3 +84,47 @@ cache() {
         echo "${MANIFOLD_CACHE:-$target/cache}"
     fi
 }
+
+# The virtual environment with the tests' packages.
+make_test_venv() {
+    export MANIFOLD_TEST_VENV
+    begin_venv test-venv "$root/tests/apps/requirements.txt"
+    MANIFOLD_TEST_VENV=$venv
+    [ -n "$fresh" ] || return 0
+    install_packages -r "$requirements" || die "pip could not install the packages of tests/apps/requirements.txt"
+    touch "$venv/complete"
+}
+
+# A package without a wheel for this Python is left out, and the file "unavailable" says so: its test
+# prints that and is skipped. Sources would take compilers and minutes.
+make_extensions_venv() {
+    local package
+    export MANIFOLD_EXTENSIONS_VENV
+    begin_venv extensions-venv "$root/tests/apps/extensions.txt"
+    MANIFOLD_EXTENSIONS_VENV=$venv
+    [ -n "$fresh" ] || return 0
+    : >"$venv/unavailable"
+    install_packages --only-binary :all: -r "$requirements" ||
+        while IFS= read -r package; do
+            install_packages --only-binary :all: --no-deps "$package" || echo "$package" >>"$venv/unavailable"
+        done < <(grep -v '^#' "$requirements")
+    touch "$venv/complete"
+}
+
+# begin_venv NAME REQUIREMENTS: one for each Python and each list of packages. A virtual environment
+# cannot be moved, so it is made in its place and counts as made when its last step has left its mark.
+# Sets venv and requirements, and fresh where packages are to be installed.
+begin_venv() {
+    local key
+    requirements=$2 fresh=''
+    key=$(printf '%s\n' "$MANIFOLD_PYTHON" "$MANIFOLD_PYTHON_VERSION" "$(cat "$requirements")" | cksum | cut -d ' ' -f 1)
+    venv=$(cache)/$1-$MANIFOLD_PYTHON_VERSION-$key
+    [ ! -e "$venv/complete" ] || return 0
+
+    step "making a virtual environment with packages for the tests: $venv"
+    "$MANIFOLD_PYTHON" -m venv --clear "$venv" ||
+        die "cannot make a virtual environment (Debian and Ubuntu: apt-get install python${MANIFOLD_PYTHON_VERSION%.*}-venv)"
+    fresh=1
+}
+
+install_packages() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$@"; }

@@ -77,6 +77,20 @@ pub(crate) fn end(state: ThreadState) -> bool {
     false
 }
 
+/// Gives the memory back to the system that an interpreter has freed which was ended in a process that
+/// goes on.
+///
+/// glibc has up to eight heaps for each core, among which it divides threads. Every interpreter has threads
+/// of its own, and the heaps would keep what each of them has freed: after 40 replacements of one with
+/// Flask, under load, that was some 35 MiB on two cores.
+pub(crate) fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes a number, and locks what it works on.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 pub(crate) fn call<'py>(py: Attached<'py>, function: &Object<'py>) {
     if let Err(raised) = function.call([]) {
         let exception = Exception::take(py, raised);

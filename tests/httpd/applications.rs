@@ -191,10 +191,15 @@ fn django(text: &str) -> Server {
     let venv = test_venv();
     let conf = Conf::new("WSGIPythonPath ${APPS}").and(text).python_home(&venv);
     Server::start_with(conf, |root| {
-        let site = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps/django_site");
-        copy(&site, root, "apps/django_site");
+        put_django_site(root);
         make_database(&Path::new(&venv).join("bin/python"), root);
     })
+}
+
+/// The package of the site, without a database.
+pub(crate) fn put_django_site(root: &Path) {
+    let site = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps/django_site");
+    copy(&site, root, "apps/django_site");
 }
 
 /// The site at `/`.

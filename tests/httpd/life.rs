@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::applications::put_django_site;
 use crate::harness::{Conf, Load, Mode, Request, Server, Tally, eventually, test_venv, write};
 
 /// One load at a time: two of them on a small machine would measure each other.
@@ -60,22 +61,27 @@ fn ten_graceful_restarts_reset_no_more_kept_connections_than_httpd_does() {
     server.stop();
 }
 
-/// Twenty servers, each stopped while Flask answers in four groups; how many children crashed.
-/// Nothing else may be wrong with the end of any.
+/// Twenty servers, each stopped while Flask and Django answer, in groups of one replica and of two;
+/// how many children crashed. Nothing else may be wrong with the end of any.
 fn crashes_in_twenty_stops_under_load(conf: fn(&str) -> Conf) -> usize {
-    let groups = ["a", "b", "c", "d"];
-    let text = groups.map(|group| {
+    let groups = [("flask", "site", 1), ("flasks", "site", 2), ("djangos", "django", 2)];
+    let text = groups.map(|(group, script, replicas)| {
         format!(
-            "WSGIHandlerScript {group} ${{APPS}}/site.wsgi application-group={group}\n\
-             <Location /{group}>\nSetHandler {group}\n</Location>\n"
+            "WSGIScriptAlias /{group} ${{APPS}}/{script}.wsgi application-group={group}\n\
+             <WSGIInterpreterOptions application-group={group}>\nWSGIReplicas {replicas}\n\
+             </WSGIInterpreterOptions>\n"
         )
     });
+    let text =
+        format!("WSGIPythonPath ${{APPS}}\nWSGICallableObject handle_request\n{}", text.concat());
     let home = test_venv();
     let mut crashes = 0;
     for _ in 0..20 {
-        let server = Server::start(conf(&text.concat()).python_home(&home));
-        let load = |group| Load::start(server.address(), &format!("/{group}/"), 1, Mode::KeepAlive);
-        let loads = groups.map(load);
+        let conf = conf(&text).python_home(&home);
+        let server = Server::start_with(conf, put_django_site);
+        let targets = ["/flask/", "/flasks/", "/flasks/items", "/djangos/facts/"];
+        let load = |target| Load::start(server.address(), target, 1, Mode::KeepAlive);
+        let loads = targets.map(load);
         for load in &loads {
             load.goes_on(20);
         }
@@ -89,7 +95,7 @@ fn crashes_in_twenty_stops_under_load(conf: fn(&str) -> Conf) -> usize {
 }
 
 #[test]
-fn twenty_stops_under_load_with_flask_in_four_groups_end_well() {
+fn twenty_stops_under_load_with_flask_and_django_in_replicas_end_well() {
     let _alone = LOAD.lock().unwrap_or_else(PoisonError::into_inner);
     let crashes = crashes_in_twenty_stops_under_load(|text| Conf::new(text).on_worker());
     assert_eq!(crashes, 0);

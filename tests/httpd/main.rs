@@ -35,6 +35,7 @@ mod limits;
 mod logging;
 mod mapping;
 mod metrics;
+mod misbehaviour;
 mod module;
 mod mpms;
 mod nesting;

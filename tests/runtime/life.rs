@@ -216,6 +216,48 @@ fn a_thread_that_never_ends_keeps_no_exit_function_from_being_called() {
     });
 }
 
+/// `/late` gives its thread something that takes a while to be let go of, when the thread ends.
+const LATE: &str = "
+import threading, time
+
+local = threading.local()
+
+class Late:
+    def __del__(self):
+        with open('FOLDER/leaving', 'w'):
+            pass
+        time.sleep(1)
+
+def application(environ, start_response):
+    start_response('200 OK', [])
+    if environ['PATH_INFO'] == '/late':
+        local.late = Late()
+        return [b'to be late']
+    return [environ['wsgi.input'].read()]
+";
+
+#[test]
+fn an_owner_waits_for_its_other_threads_to_be_gone_altogether() {
+    in_its_own_process(|| {
+        let runtime = Runtime::start(Settings { interpreter_threads: 2, ..settings() });
+        let folder = Folder::new();
+        let script = folder.script("late.wsgi", LATE);
+        // The first is on the owner thread, so the second is on another.
+        let held = send(&runtime, "a", &script, "/hold").expect("it is taken");
+        held.wait_until_it_asks();
+        assert_eq!(get(&runtime, "a", &script, "/late"), "to be late");
+        std::thread::scope(|scope| {
+            let finishing = scope.spawn(|| runtime.finish(enough()));
+            // The other thread is on its way out, and the owner comes to its end before it.
+            while folder.text("leaving").is_none() {
+                std::thread::yield_now();
+            }
+            assert_eq!(held.release().text(), "x");
+            assert_eq!(finishing.join().expect("no panic"), Left::Nothing);
+        });
+    });
+}
+
 #[test]
 fn a_request_under_way_is_finished_before_the_runtime_ends() {
     in_its_own_process(|| {
