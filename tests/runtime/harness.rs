@@ -2,11 +2,12 @@
 
 use manifold::{
     Answer, Code, Conversation, Event, GroupName, Head, Outcome, Part, Refusal, Reply, Runtime,
-    Script, Settings,
+    Script, Settings, Stored,
 };
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
@@ -221,6 +222,14 @@ pub(crate) fn request(
     Ok(Request(conversation))
 }
 
+/// What is kept there.
+fn content(stored: &Stored) -> Vec<u8> {
+    let file = File::from(stored.file().try_clone_to_owned().expect("a descriptor"));
+    let mut bytes = vec![0; usize::try_from(stored.length()).expect("it fits")];
+    file.read_exact_at(&mut bytes, 0).expect("so many bytes");
+    bytes
+}
+
 /// All that was heard in a conversation, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Answered {
@@ -250,12 +259,15 @@ impl Request {
                     self.0.answer(Answer::Body { bytes: bytes.to_vec(), last: rest.is_empty() });
                 }
                 Event::Reply(Reply::Log(entry)) => answered.log.push(entry.text),
-                Event::Reply(Reply::Response(Part { head, body, end, .. })) => {
+                Event::Reply(Reply::Response(Part { head, body, spool, end, .. })) => {
                     assert!(head.is_none() || answered.head.is_none(), "two heads");
                     answered.head = answered.head.or(head);
                     answered.body.extend(body);
-                    answered.outcome = end;
-                    if end.is_some() {
+                    // What came while this part waited.
+                    let (stored, end_behind) = spool.map_or((None, None), |spool| spool.take());
+                    answered.body.extend(stored.iter().flat_map(content));
+                    answered.outcome = end.or(end_behind);
+                    if answered.outcome.is_some() {
                         return answered;
                     }
                 }
