@@ -102,9 +102,15 @@ enum Why {
     Stuck,
 }
 
-/// The threads of a replica that a looker is to look at, what each served when it was found, and
-/// whether it is to be interrupted.
-type Seats = Vec<(Arc<Seat>, u64, bool)>;
+/// The threads of a replica that a looker is to look at, what each served when it was found, and of
+/// one that is to be interrupted what to say before that.
+type Seats = Vec<(Arc<Seat>, u64, Option<Report>)>;
+
+/// A line about a request that is late, but for where it is.
+struct Report {
+    link: Arc<Link>,
+    text: String,
+}
 
 /// What a looker is asked, and where its answer goes.
 pub(crate) struct Question {
@@ -277,14 +283,20 @@ impl Seat {
 impl Question {
     /// Answers, and interrupts whom it was asked to. Run by the looker, once it has the GIL.
     pub(crate) fn answer(self, py: Attached<'_>, replica: &Replica) {
-        for (seat, turn, interrupt) in self.seats {
-            if self.given_up.load(Ordering::Relaxed) && !interrupt {
+        for (seat, turn, late) in self.seats {
+            let given_up = self.given_up.load(Ordering::Relaxed);
+            if given_up && late.is_none() {
                 continue;
             }
+            let interrupt = late.is_some();
             let stack = see(py, replica, &seat, turn, interrupt);
+            // Said before the application can say what it makes of the interruption.
+            if let Some(Report { link, text }) = late.filter(|_| !given_up) {
+                log(&link, Level::Warning, text, Some(&stack));
+            }
             // Nobody may be waiting any more.
             let _ = self.answers.send(Answer { seat: Arc::clone(&seat), stack });
-            // We have held the GIL since the look, or ask again: formatting may let it go.
+            // Formatting may have let the GIL go meanwhile.
             if interrupt && seat.still(turn) {
                 py.interrupt(seat.ident, Some(&replica.residents.request_timeout.get(py)));
                 seat.interrupted.store(true, Ordering::Relaxed);
@@ -335,11 +347,14 @@ fn report(found: Vec<Found>, stopped: &Receiver<()>) {
     let (answers, answered) = bounded(found.len());
     let given_up = Arc::new(AtomicBool::new(false));
     let mut replicas: HashMap<(usize, ReplicaId), (Arc<Group>, Seats)> = HashMap::new();
-    for Found { seat, turn, why, .. } in &found {
+    for found in &found {
+        let seat = &found.seat;
         if let Some(group) = seat.group.upgrade() {
             let key = (Arc::as_ptr(&group).addr(), seat.replica);
             let (_, seats) = replicas.entry(key).or_insert((group, Vec::new()));
-            seats.push((Arc::clone(seat), *turn, *why == Why::Late));
+            let late = (found.why == Why::Late)
+                .then(|| Report { link: Arc::clone(&found.link), text: found.text() });
+            seats.push((Arc::clone(seat), found.turn, late));
         }
     }
     for ((_, replica), (group, seats)) in replicas {
@@ -364,25 +379,28 @@ fn report(found: Vec<Found>, stopped: &Receiver<()>) {
     for found in found {
         let stack = stacks.remove(&Arc::as_ptr(&found.seat).addr());
         match found.why {
-            Why::Slow | Why::Late => found.write(stack),
+            // The looker has written it.
+            Why::Late if stack.is_some() => {}
+            Why::Slow | Why::Late => {
+                log(&found.link, Level::Warning, found.text(), stack.as_ref());
+            }
             Why::Stuck => found.give_up(stack),
         }
     }
 }
 
 impl Found {
-    /// Writes a line about it.
-    fn write(self, stack: Stack) {
+    /// The line about it, but for where it is.
+    fn text(&self) -> String {
         let what = self.describe();
-        let text = match self.why {
+        match self.why {
             Why::Slow => format!("{}: the slow {what}", Code::SlowRequest),
             Why::Late | Why::Stuck => format!(
                 "{}: the {what}, which is longer than WSGIRequestTimeout allows; mod_wsgi.RequestTimeout is \
                  raised in it",
                 Code::RequestTimeout
             ),
-        };
-        self.log(Level::Warning, text, stack);
+        }
     }
 
     /// It did not end although it was interrupted.
@@ -397,7 +415,7 @@ impl Found {
             "{}: the {what}, and did not end when it was interrupted; {then}",
             Code::ThreadStuck
         );
-        self.log(Level::Error, text, stack);
+        log(&self.link, Level::Error, text, stack.as_ref());
     }
 
     fn describe(&self) -> String {
@@ -411,26 +429,27 @@ impl Found {
             self.seat.replica
         )
     }
+}
 
-    fn log(self, level: Level, mut text: String, stack: Stack) {
-        match stack {
-            Some(Ok(stack)) => {
-                text.push('\n');
-                text.push_str(stack.trim_end());
-            }
-            Some(Err(reason)) => {
-                text.push_str("; ");
-                text.push_str(reason);
-            }
-            None => text.push_str(
-                "; its stack cannot be seen: the GIL was not let go for a second, so native code \
-                 runs in this interpreter and keeps it",
-            ),
+/// Writes a line about a request, and where it is; `None` where no looker got the GIL in time.
+fn log(link: &Link, level: Level, mut text: String, stack: Option<&Result<String, &'static str>>) {
+    match stack {
+        Some(Ok(stack)) => {
+            text.push('\n');
+            text.push_str(stack.trim_end());
         }
-        // Not waited for: a request thread that is busy with its client would hold this one.
-        if let Err(entry) = self.link.log(LogEntry::new(level, text)) {
-            entry.write_alone();
+        Some(Err(reason)) => {
+            text.push_str("; ");
+            text.push_str(reason);
         }
+        None => text.push_str(
+            "; its stack cannot be seen: the GIL was not let go for a second, so native code runs in \
+             this interpreter and keeps it",
+        ),
+    }
+    // Not waited for: a request thread that is busy with its client would hold this one.
+    if let Err(entry) = link.log(LogEntry::new(level, text)) {
+        entry.write_alone();
     }
 }
 

@@ -21,6 +21,14 @@ fn conf(timeout: &str, more: &str) -> Conf {
     ))
 }
 
+/// A server whose interpreters are made, so that no time is counted for that.
+fn started(conf: Conf) -> Server {
+    let server = Server::start(conf);
+    server.get("/app").expect(200, "in time");
+    server.get("/main").expect(200, "in time");
+    server
+}
+
 /// The places of lines with these words in the log, which all have to be there, one after the other.
 fn in_this_order(server: &Server, lines: &[&[&str]]) {
     lines.iter().for_each(|words| drop(server.log().wait_for(words)));
@@ -39,7 +47,7 @@ fn is_served(server: &Server, path: &str) {
 
 #[test]
 fn a_request_that_computes_for_ever_is_a_504_is_seen_and_then_interrupted() {
-    let server = Server::start(conf("0.3", "WSGIInterpreterThreads 1"));
+    let server = started(conf("0.3", "WSGIInterpreterThreads 1"));
     let answer = server.get("/app/loop?token=secret");
     assert_eq!(answer.status, 504);
     in_this_order(
@@ -63,7 +71,7 @@ fn a_request_that_computes_for_ever_is_a_504_is_seen_and_then_interrupted() {
 
 #[test]
 fn a_response_that_has_begun_breaks_off() {
-    let server = Server::start(conf("0.3", ""));
+    let server = started(conf("0.3", ""));
     let answer = server.get("/app/head");
     assert!(answer.status == 200 && !answer.whole, "{answer:?}");
     server.log().wait_for(&["MNF0030", "RequestTimeout is raised", "'/app/head'"]);
@@ -73,7 +81,7 @@ fn a_response_that_has_begun_breaks_off() {
 
 #[test]
 fn only_the_late_request_is_interrupted_and_never_the_next_of_its_thread() {
-    let server = Server::start(conf("0.2", "WSGIInterpreterThreads 1"));
+    let server = started(conf("0.2", "WSGIInterpreterThreads 1"));
     for _ in 0..15 {
         let late = server.get("/app/near/0.2").status;
         assert!(late == 200 || late == 504, "{late}");
@@ -87,7 +95,7 @@ fn only_the_late_request_is_interrupted_and_never_the_next_of_its_thread() {
 
 #[test]
 fn a_thread_that_waits_in_native_code_is_given_up_and_others_serve() {
-    let server = Server::start(conf("0.3 0.3", "WSGIInterpreterThreads 1"));
+    let server = started(conf("0.3 0.3", "WSGIInterpreterThreads 1"));
     let gate = server.gate("gate");
     std::thread::scope(|scope| {
         let late = scope.spawn(|| server.get("/app/gate").status);
@@ -117,8 +125,7 @@ fn a_thread_that_waits_in_native_code_is_given_up_and_others_serve() {
 
 #[test]
 fn an_application_that_catches_everything_is_given_up() {
-    let server = Server::start(conf("0.3 0.3", ""));
-    server.get("/app").expect(200, "in time");
+    let server = started(conf("0.3 0.3", ""));
     assert_eq!(server.get("/app/stubborn").status, 504);
     in_this_order(
         &server,
@@ -133,7 +140,7 @@ fn an_application_that_catches_everything_is_given_up() {
 
 #[test]
 fn a_call_that_keeps_the_gil_costs_one_interpreter_and_the_group_serves_on() {
-    let server = Server::start(conf("0.3 0.3", ""));
+    let server = started(conf("0.3 0.3", ""));
     let flags = server.flags();
     std::thread::scope(|scope| {
         let busy = scope.spawn(|| server.get("/busy").status);
@@ -160,7 +167,7 @@ fn a_call_that_keeps_the_gil_costs_one_interpreter_and_the_group_serves_on() {
 
 #[test]
 fn a_process_stops_with_a_gil_that_is_kept() {
-    let server = Server::start(conf("0.3 0.3", ""));
+    let server = started(conf("0.3 0.3", ""));
     let flags = server.flags();
     let mut busy = server.client();
     busy.send_head(&Request::get("/busy"));
@@ -172,10 +179,10 @@ fn a_process_stops_with_a_gil_that_is_kept() {
 
 #[test]
 fn a_main_interpreter_whose_gil_is_kept_answers_503_until_it_is_let_go() {
-    let server = Server::start(conf("0.3 0.3", ""));
+    let server = started(conf("0.3 0.3", ""));
     let flags = server.flags();
-    // To import an extension module, as a new interpreter does, takes the main one's GIL for a moment.
-    server.get("/app").expect(200, "in time");
+    // That the interpreter of `app` is there already matters: to import an extension module, as a new
+    // one does, takes the main one's GIL for a moment.
     std::thread::scope(|scope| {
         let busy = scope.spawn(|| server.get("/busy-main").status);
         flags.begun();
@@ -193,7 +200,7 @@ fn a_main_interpreter_whose_gil_is_kept_answers_503_until_it_is_let_go() {
 
 #[test]
 fn when_too_many_threads_are_given_up_the_group_answers_503_until_one_is_back() {
-    let server = Server::start(conf("0.2 0.2", "WSGIInterpreterThreads 1"));
+    let server = started(conf("0.2 0.2", "WSGIInterpreterThreads 1"));
     let gate = server.gate("gate");
     for number in 1..=4 {
         // It may have to wait for the thread that takes the place of the one before.
@@ -217,7 +224,7 @@ fn when_too_many_threads_are_given_up_the_group_answers_503_until_one_is_back() 
 fn a_request_that_no_thread_is_free_for_in_time_is_a_504() {
     let more =
         "WSGIInterpreterThreads 1\n<Location /app/gate>\nWSGIRequestTimeout Off\n</Location>";
-    let server = Server::start(conf("0.3", more));
+    let server = started(conf("0.3", more));
     let gate = server.gate("gate");
     let mut held = server.client();
     held.send_head(&Request::get("/app/gate"));
