@@ -242,11 +242,11 @@ fn what_replaced_interpreters_have_freed_goes_back_to_the_system() {
     }
     let tally = load.finish();
     assert!(tally.failures.is_empty() && tally.resets == 0, "{tally:?}");
-    // At any moment there may be one interpreter that has not come to its end, of some 20 MiB. Without
-    // giving it back, 25 to 30 MiB more are taken from the fifth to the last.
-    let least = |levels: &[u64]| levels.iter().min().copied().expect("a level");
-    let (early, late) = (least(&levels[5..10]), least(&levels[20..]));
     println!("{levels:?}");
+    // It varies with where predecessors are on their way to the end, by some MiB. Without giving it
+    // back, the later ones are 15 to 40 MiB above the first.
+    let mean = |levels: &[u64]| levels.iter().sum::<u64>() / levels.len() as u64;
+    let (early, late) = (mean(&levels[..3]), mean(&levels[15..]));
     assert!(late < early + 10_000, "{early} KiB, then {late} KiB");
     server.stop();
 }
