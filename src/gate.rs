@@ -2,7 +2,7 @@
 //!
 //! Each is judged once for each kind of GIL, before this process has touched its file: a
 //! single-phase module that CPython refuses has run its initialisation by then, and some are broken
-//! from then on in every interpreter. What CPython itself brings along is judged by a table, all
+//! from then on in every interpreter. What CPython itself brings along is judged by a list, all
 //! else by a [`probe`].
 
 use crate::probe::{self, Finding, Question};
@@ -137,7 +137,7 @@ impl Gate {
 
 /// Of a module in CPython's own folder.
 fn judge_standard(candidate: &Candidate<'_>) -> Finding {
-    if candidate.gil == Gil::Own && cpython_sys::NOT_FOR_OWN_GIL.contains(&candidate.name) {
+    if candidate.gil == Gil::Own && cpython_sys::is_refused_with_own_gil(candidate.name) {
         return Finding::Refused(refusal(candidate.name));
     }
     Finding::Loads

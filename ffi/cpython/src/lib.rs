@@ -11,5 +11,6 @@ mod version;
 
 pub use boundary::{CallbackValue, callback};
 pub use version::{
-    CAN_END_INTERPRETERS, NOT_FOR_OWN_GIL, OWN_GIL_IS_SAFE, PREIMPORTS, VERSION, VERSION_TEXT,
+    CAN_END_INTERPRETERS, OWN_GIL_IS_SAFE, PREIMPORTS, VERSION, VERSION_TEXT,
+    is_refused_with_own_gil,
 };

@@ -1,4 +1,4 @@
-//! The extension modules of CPython itself, which a table judges.
+//! The extension modules of CPython itself, which a list judges.
 
 use super::{Script, ask, serve};
 use crate::harness::{config_test, test_venv};
@@ -29,7 +29,7 @@ for file in sorted(os.listdir(folder)):
 answer = different, min(kinds.values()) > 0"#;
 
 #[test]
-fn the_table_says_of_each_module_what_a_probe_says() {
+fn the_list_says_of_each_module_what_a_probe_says() {
     let script = Script { name: "standard", imports: "", serve: BOTH_WAYS };
     let server = serve(Path::new(&test_venv()), "", &[script]);
     assert_eq!(ask(&server, "standard"), ("own".to_owned(), "([], True)".to_owned()));
