@@ -4,7 +4,7 @@
 use crate::exchange::{Next, RequestEnd};
 use crate::group::Group;
 use crate::queue::PATIENCE;
-use crate::{Answer, Code, Refusal, Reply, Store};
+use crate::{Answer, Code, LogEntry, Refusal, Reply, Store};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -93,6 +93,12 @@ impl Conversation {
             }
         };
         Some(event)
+    }
+
+    /// What the application has logged by now and was not yet heard. Anything else that it has said is
+    /// dropped, so this is for the end.
+    pub fn logged(&self) -> impl Iterator<Item = LogEntry> {
+        self.end.logged()
     }
 
     /// What responses of this process keep for slow clients.

@@ -310,6 +310,12 @@ impl RequestEnd {
         }
     }
 
+    /// What the application has logged by now and was not yet heard. Anything else that it has said is
+    /// dropped, so this is for the end.
+    pub fn logged(&self) -> impl Iterator<Item = LogEntry> {
+        self.hold.slot.replies.drain().filter_map(Message::into_log)
+    }
+
     /// What responses of this process keep for slow clients.
     pub fn store(&self) -> &Arc<Store> {
         &self.hold.exchanges.store
@@ -333,7 +339,7 @@ impl Drop for RequestEnd {
         slot.request_gone.store(true, Ordering::SeqCst);
         // In this order: an application that still saw us here now finds room for what it sends,
         // and one that waits for an answer gets this one.
-        slot.replies.drain().filter_map(Message::into_log).for_each(LogEntry::write_alone);
+        self.logged().for_each(LogEntry::write_alone);
         let _ = slot.answers.sender.try_send(self.hold.tag(None));
     }
 }

@@ -17,7 +17,6 @@ use manifold::{
 use std::ffi::c_int;
 use std::fmt;
 use std::sync::{Arc, Once};
-use std::time::Duration;
 
 /// Content handler hook.
 pub(crate) unsafe extern "C" fn handle(raw: *mut request_rec) -> c_int {
@@ -182,7 +181,8 @@ fn serve(r: Request<'_>, rules: &Rules, asked: &Asked<'_>, conversation: &Conver
             Event::Reply(Reply::Response(part)) => match responder.send(part) {
                 Sent::More => {}
                 Sent::Ended(status) => {
-                    log_late(r, conversation);
+                    // Behind a part that had the response's end in it.
+                    conversation.logged().for_each(|entry| log::entry(r, &entry));
                     return status;
                 }
                 // The body's trouble explains the application's: the client gets its status.
@@ -193,13 +193,6 @@ fn serve(r: Request<'_>, rules: &Rules, asked: &Asked<'_>, conversation: &Conver
                 return responder.fail().unwrap_or_else(|| fail(r, refusal.code));
             }
         }
-    }
-}
-
-/// Writes what an application has logged behind a part that had the response's end in it.
-fn log_late(r: Request<'_>, conversation: &Conversation) {
-    while let Some(Event::Reply(Reply::Log(entry))) = conversation.next_within(Duration::ZERO) {
-        log::entry(r, &entry);
     }
 }
 
