@@ -15,6 +15,7 @@ use crate::succession::Heritage;
 use crate::watchdog::{Question, Watchdog};
 use crate::{Code, Gil, Outcome, Refusal, Settings};
 use cpython_sys::OWN_GIL_IS_SAFE;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +29,7 @@ const IDLE_LIMIT: Duration = Duration::from_secs(10);
 const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// The name of an application group. The empty name, written `%{GLOBAL}`, is the main interpreter.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct GroupName(Arc<[u8]>);
 
 impl GroupName {

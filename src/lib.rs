@@ -29,6 +29,7 @@
 #![warn(missing_docs)]
 
 mod conversation;
+pub mod daemon;
 mod demotion;
 mod error;
 pub mod exchange;
