@@ -28,7 +28,7 @@ use std::time::Duration;
 pub const IN_FLIGHT: usize = 4;
 
 /// What a request thread answers to [`Reply::Ask`] and [`Reply::AskVariable`].
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Bytes of the body; fewer than were asked for only when `last`.
     Body {

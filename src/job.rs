@@ -135,6 +135,24 @@ impl Script {
         })
     }
 
+    /// A script of which everything is known.
+    ///
+    /// # Errors
+    ///
+    /// One of the texts holds a NUL byte.
+    pub(crate) fn from_parts(
+        path: &[u8],
+        callable: &[u8],
+        module: &[u8],
+    ) -> Result<Self, std::ffi::NulError> {
+        CString::new(path)?;
+        Ok(Self {
+            path: PathBuf::from(OsStr::from_bytes(path)),
+            callable: CString::new(callable)?,
+            module: CString::new(module)?,
+        })
+    }
+
     /// The same script where paths that differ in case only are one module.
     pub fn case_insensitive(&self) -> Self {
         Self {

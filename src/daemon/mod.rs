@@ -2,6 +2,7 @@
 //! worker processes of a process group, and both ends of it.
 
 mod group;
+mod wire;
 
 pub use group::{
     Id, Identity, Owner, ProcessGroup, Python, Renewal, Resources, Response, Socket, Timeouts,
