@@ -4,7 +4,7 @@
 use crate::exchange::{Next, RequestEnd};
 use crate::group::Group;
 use crate::queue::PATIENCE;
-use crate::{Answer, Code, LogEntry, Refusal, Reply, Store};
+use crate::{Answer, Code, GroupName, LogEntry, Refusal, Reply, Store};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,31 @@ const LONGEST_PATIENCE: Duration = Duration::from_millis(250);
 pub struct Conversation {
     end: RequestEnd,
     group: Arc<Group>,
-    /// When a job that no thread has taken fails; for requests nested in another one.
-    give_up: Option<Instant>,
+    /// When a job that no thread has taken fails, and why so soon.
+    give_up: Option<(Instant, Patience)>,
     /// When the request has taken too long, and how long it may take.
     deadline: Option<(Instant, Duration)>,
+}
+
+/// How long a job may wait for a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as it takes.
+    Endless,
+    /// So long, since the output of another request on the same thread waits for this one, which may
+    /// hold the only thread there is.
+    Nested(Duration),
+    /// So long, which is left of the time that a request may wait in all.
+    Queue(Duration, Duration),
+}
+
+impl Patience {
+    fn limit(self) -> Option<Duration> {
+        match self {
+            Self::Endless => None,
+            Self::Nested(limit) | Self::Queue(limit, _) => Some(limit),
+        }
+    }
 }
 
 /// What comes next in a conversation.
@@ -37,21 +58,11 @@ impl Conversation {
     pub(crate) fn new(
         end: RequestEnd,
         group: Arc<Group>,
-        patience: Option<Duration>,
+        patience: Patience,
         deadline: Option<(Instant, Duration)>,
     ) -> Self {
-        let give_up = patience.map(|patience| Instant::now() + patience);
+        let give_up = patience.limit().map(|limit| (Instant::now() + limit, patience));
         Self { end, group, give_up, deadline }
-    }
-
-    /// Waits for what comes next.
-    pub fn next(&self) -> Event {
-        self.wait(None).expect("it waits for ever")
-    }
-
-    /// Waits for what comes next, for a while; `None` where nothing has come.
-    pub fn next_within(&self, limit: Duration) -> Option<Event> {
-        self.wait(Some(Instant::now() + limit))
     }
 
     fn wait(&self, limit: Option<Instant>) -> Option<Event> {
@@ -69,8 +80,10 @@ impl Conversation {
                 Next::Timeout if left.is_some_and(|left| left.is_zero()) => return None,
                 Next::Timeout if self.end.started() => {}
                 Next::Timeout => {
-                    if self.give_up.is_some_and(|deadline| Instant::now() >= deadline) {
-                        break Event::Failed(self.nested_too_long());
+                    if let Some((deadline, patience)) = self.give_up
+                        && Instant::now() >= deadline
+                    {
+                        break Event::Failed(self.not_started(patience));
                     }
                     self.group.nudge();
                     patience = LONGEST_PATIENCE.min(patience * 2);
@@ -95,22 +108,6 @@ impl Conversation {
         Some(event)
     }
 
-    /// What the application has logged by now and was not yet heard. Anything else that it has said is
-    /// dropped, so this is for the end.
-    pub fn logged(&self) -> impl Iterator<Item = LogEntry> {
-        self.end.logged()
-    }
-
-    /// What responses of this process keep for slow clients.
-    pub fn store(&self) -> &Arc<Store> {
-        self.end.store()
-    }
-
-    /// Answers [`Reply::Ask`] or [`Reply::AskVariable`].
-    pub fn answer(&self, answer: Answer) {
-        self.end.answer(answer);
-    }
-
     fn too_long(&self) -> Refusal {
         let seconds = self.deadline.map_or(0.0, |(_, limit)| limit.as_secs_f64());
         let what = match self.end.started() {
@@ -127,15 +124,71 @@ impl Conversation {
         )
     }
 
-    fn nested_too_long(&self) -> Refusal {
+    fn not_started(&self, patience: Patience) -> Refusal {
+        let group = self.group.name();
+        if let Patience::Queue(_, limit) = patience {
+            return queued_too_long(group, limit);
+        }
         Refusal::new(
             Code::NestedTooLong,
             format!(
-                "no thread of application group '{}' became free for this request, which the \
+                "no thread of application group '{group}' became free for this request, which the \
                  output of another one waits for; raise WSGIInterpreterThreads, or give the inner \
-                 request an application group of its own",
-                self.group.name()
+                 request an application group of its own"
             ),
         )
+    }
+}
+
+/// No thread has taken a request within the time that it may wait.
+pub(crate) fn queued_too_long(group: &GroupName, limit: Duration) -> Refusal {
+    Refusal::new(
+        Code::QueueTimeout,
+        format!(
+            "no thread of application group '{group}' became free for the request within \
+             queue-timeout ({} s); raise threads=, processes= or replicas= of its process group",
+            limit.as_secs_f64()
+        ),
+    )
+}
+
+/// The application at the other end of a request, wherever it runs.
+pub trait Peer {
+    /// Waits for what comes next.
+    fn next(&self) -> Event;
+
+    /// Waits for what comes next, for a while; `None` where nothing has come.
+    fn next_within(&self, limit: Duration) -> Option<Event>;
+
+    /// Answers [`Reply::Ask`] or [`Reply::AskVariable`].
+    fn answer(&self, answer: Answer);
+
+    /// What the application has logged by now and was not yet heard. Anything else that it has said
+    /// is dropped, so this is for the end.
+    fn logged(&self) -> Vec<LogEntry>;
+
+    /// What responses of this process keep for slow clients.
+    fn store(&self) -> &Arc<Store>;
+}
+
+impl Peer for Conversation {
+    fn next(&self) -> Event {
+        self.wait(None).expect("it waits for ever")
+    }
+
+    fn next_within(&self, limit: Duration) -> Option<Event> {
+        self.wait(Some(Instant::now() + limit))
+    }
+
+    fn answer(&self, answer: Answer) {
+        self.end.answer(answer);
+    }
+
+    fn logged(&self) -> Vec<LogEntry> {
+        self.end.logged().collect()
+    }
+
+    fn store(&self) -> &Arc<Store> {
+        self.end.store()
     }
 }

@@ -155,7 +155,7 @@ impl Group {
 
     /// Hands a job on to where the group is now.
     fn pass_on(self: &Arc<Self>, job: ApplicationEnd) {
-        job.link().wait_again();
+        job.wait_again();
         if let Some(main) = self.moved_to() {
             return main.adopt(job);
         }

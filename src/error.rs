@@ -98,14 +98,31 @@ codes! {
     Demoted = 37,
     /// Extension modules cannot be tried in a process of their own.
     NoProbe = 38,
+    /// No worker process of a process group takes a request.
+    WorkerUnreachable = 39,
+    /// A worker process has gone in the middle of a request.
+    WorkerLost = 40,
+    /// A worker process has said nothing for too long.
+    WorkerSilent = 41,
+    /// A request has waited too long for a thread of its worker process.
+    QueueTimeout = 42,
+    /// A header line of a response is longer than it may be.
+    HeaderTooLong = 43,
+    /// httpd and a worker process do not understand each other.
+    WorkerForeign = 44,
 }
 
 impl Code {
     /// The HTTP status of a request that fails with this.
     pub fn status(self) -> u16 {
         match self {
-            Self::QueueFull | Self::InterpreterLimit | Self::Stopping | Self::GroupStuck => 503,
-            Self::RequestTimeout => 504,
+            Self::QueueFull
+            | Self::InterpreterLimit
+            | Self::Stopping
+            | Self::GroupStuck
+            | Self::WorkerUnreachable => 503,
+            Self::WorkerLost => 502,
+            Self::RequestTimeout | Self::WorkerSilent | Self::QueueTimeout => 504,
             _ => 500,
         }
     }

@@ -357,6 +357,22 @@ impl ApplicationEnd {
         &self.job
     }
 
+    /// Says that a thread has taken the job.
+    pub fn start(&self) {
+        self.link.start();
+        if let Some(mark) = &self.job.mark {
+            mark.set();
+        }
+    }
+
+    /// Says that the job waits for a thread again, elsewhere. Nothing was sent to the client.
+    pub(crate) fn wait_again(&self) {
+        if let Some(mark) = &self.job.mark {
+            mark.clear();
+        }
+        self.link.wait_again();
+    }
+
     /// The application's half of the conversation. The slot is held until every clone is gone.
     pub fn link(&self) -> &Arc<Link> {
         &self.link
@@ -378,13 +394,11 @@ pub struct Link {
 }
 
 impl Link {
-    /// Says that a thread has taken the job.
-    pub fn start(&self) {
+    fn start(&self) {
         self.hold.slot.started.store(true, Ordering::Release);
     }
 
-    /// Says that the job waits for a thread again, elsewhere. Nothing was sent to the client.
-    pub(crate) fn wait_again(&self) {
+    fn wait_again(&self) {
         self.hold.slot.started.store(false, Ordering::Release);
         // Where there is no room, what fills it wakes the request end just as well.
         let message = self.hold.tag(Message::Again);

@@ -2,6 +2,7 @@
 //! request thread may leave at any moment.
 #![forbid(unsafe_code)]
 
+use crate::daemon::Mark;
 use crate::{Fields, Verbosity};
 use md5::{Digest, Md5};
 use std::ffi::{CStr, CString, OsStr};
@@ -32,6 +33,8 @@ pub struct Job {
     pub received: i64,
     /// Which log lines about this request the server writes.
     pub verbosity: Verbosity,
+    /// Where it is noted that the request has started, if its server is another process.
+    pub(crate) mark: Option<Arc<Mark>>,
 }
 
 /// How long a request may take, from the moment it is handed over.
@@ -108,6 +111,7 @@ impl Job {
         self.https = false;
         self.received = 0;
         self.verbosity = Verbosity::default();
+        self.mark = None;
     }
 }
 

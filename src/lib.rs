@@ -32,6 +32,7 @@ mod conversation;
 pub mod daemon;
 mod demotion;
 mod error;
+mod events;
 pub mod exchange;
 mod fields;
 mod gate;
@@ -55,11 +56,12 @@ mod sync;
 mod watchdog;
 mod wsgi;
 
-pub use conversation::{Conversation, Event};
+pub use conversation::{Conversation, Event, Patience, Peer};
 pub use cpython_sys::{
     CAN_END_INTERPRETERS as REPLACES_INTERPRETERS, VERSION_TEXT as PYTHON_VERSION,
 };
 pub use error::{Code, Refusal};
+pub use events::{Events, Sink};
 pub use exchange::Answer;
 pub use fields::Fields;
 pub use group::GroupName;

@@ -171,7 +171,7 @@ impl Server<'_> {
         if job.link().request_gone() {
             return;
         }
-        job.link().start();
+        job.start();
         if let Some(seat) = &self.seat {
             seat.begin(&job);
         }

@@ -4,10 +4,10 @@ use crate::exchange::{ApplicationEnd, Exchanges, RequestEnd};
 use crate::group::{Group, Shared};
 use crate::interp::ending::End;
 use crate::pool::Limits;
-use crate::{Code, Conversation, GroupName, Job, Refusal, Settings, Store};
+use crate::{Code, Conversation, GroupName, Job, Patience, Refusal, Settings, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How many exchanges a process may have at once, for each request thread: requests nest.
 const EXCHANGES_PER_THREAD: usize = 16;
@@ -66,9 +66,7 @@ impl Runtime {
         }
     }
 
-    /// Hands a job to an application group; `fill` writes it. `nested` is how long the job may
-    /// wait for a thread, for a request that the output of another one on this thread waits for:
-    /// that one may hold the only thread there is.
+    /// Hands a job to an application group; `fill` writes it.
     ///
     /// # Errors
     ///
@@ -76,7 +74,7 @@ impl Runtime {
     pub fn dispatch(
         &self,
         group: &GroupName,
-        nested: Option<Duration>,
+        patience: Patience,
         fill: impl FnOnce(&mut Job),
     ) -> Result<Conversation, Refusal> {
         if let Some(refusal) = &self.refusal {
@@ -90,7 +88,7 @@ impl Runtime {
         let job = application.job();
         let deadline = job.deadline.zip(job.timeout.map(|timeout| timeout.limit));
         group.submit(application)?;
-        Ok(Conversation::new(request, group, nested, deadline))
+        Ok(Conversation::new(request, group, patience, deadline))
     }
 
     /// Hands a job to every replica of an application group, for what each of them has to do once,
@@ -109,7 +107,8 @@ impl Runtime {
         }
         let group = self.group(group)?;
         let ends = group.submit_to_each(|| self.open(&fill))?;
-        let conversation = |end| Conversation::new(end, Arc::clone(&group), None, None);
+        let conversation =
+            |end| Conversation::new(end, Arc::clone(&group), Patience::Endless, None);
         Ok(ends.into_iter().map(conversation).collect())
     }
 

@@ -11,9 +11,7 @@ use crate::target::Target;
 use crate::variables::Variables;
 use crate::{boundary, child, log, naming, signals};
 use httpd_sys::*;
-use manifold::{
-    Answer, Code, Conversation, Event, GroupName, Level, Refusal, Reload, Reply, Script,
-};
+use manifold::{Answer, Code, Event, GroupName, Level, Peer, Refusal, Reload, Reply, Script};
 use std::ffi::c_int;
 use std::fmt;
 use std::sync::{Arc, Once};
@@ -151,7 +149,7 @@ fn check(r: Request<'_>, rules: &Rules, script: &Script) -> Result<(), c_int> {
 }
 
 /// Serves the conversation with the application until it has ended.
-fn serve(r: Request<'_>, rules: &Rules, asked: &Asked<'_>, conversation: &Conversation) -> c_int {
+fn serve(r: Request<'_>, rules: &Rules, asked: &Asked<'_>, conversation: &dyn Peer) -> c_int {
     let mut body = Body::new(r);
     let mut responder = Responder::new(r, rules, conversation.store());
     loop {
@@ -182,7 +180,7 @@ fn serve(r: Request<'_>, rules: &Rules, asked: &Asked<'_>, conversation: &Conver
                 Sent::More => {}
                 Sent::Ended(status) => {
                     // Behind a part that had the response's end in it.
-                    conversation.logged().for_each(|entry| log::entry(r, &entry));
+                    conversation.logged().iter().for_each(|entry| log::entry(r, entry));
                     return status;
                 }
                 // The body's trouble explains the application's: the client gets its status.

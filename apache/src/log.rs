@@ -8,14 +8,11 @@ use crate::request::Request;
 use crate::wsgi_module;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use httpd_sys::*;
-use manifold::{Code, Level, LogEntry, Source, Verbosity};
+use manifold::{Code, Events, Level, LogEntry, Sink, Source, Verbosity};
 use std::ffi::{CString, c_int};
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use tracing::field::{Field, Visit};
-use tracing::{Event, Metadata, Subscriber, span};
 
 /// How many lines may wait for the log thread.
 const QUEUE: usize = 4096;
@@ -116,7 +113,7 @@ pub(crate) fn start() -> Option<JoinHandle<()>> {
         return None;
     }
     // A second subscriber is refused; there is none in a child that was just forked.
-    let _ = tracing::subscriber::set_global_default(Events);
+    let _ = tracing::subscriber::set_global_default(Events(LogThread));
     match manifold::spawn("mnf-log".to_owned(), move || write_lines(&receiver)) {
         Ok(thread) => Some(thread),
         Err(error) => {
@@ -202,89 +199,22 @@ fn number(level: Level) -> c_int {
     }) as c_int
 }
 
-/// Sends `tracing` events to the log thread.
-struct Events;
+/// The log thread, for what `tracing` reports.
+struct LogThread;
 
-impl Subscriber for Events {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // What `tracing` calls an error may be critical; httpd looks once more.
-        let level = event_level(metadata.level());
-        let level = if level == number(Level::Error) { number(Level::Critical) } else { level };
-        level <= server_verbosity().0
+impl Sink for LogThread {
+    fn verbosity(&self) -> Verbosity {
+        server_verbosity()
     }
 
-    fn event(&self, event: &Event<'_>) {
+    fn write(&self, entry: LogEntry) {
         let Some(log) = LOG.get() else { return };
-        let mut line =
-            LineBuilder { level: event_level(event.metadata().level()), ..LineBuilder::default() };
-        event.record(&mut line);
-        line.text.push_str(&line.fields);
-        let place = line.source.as_ref().and_then(Place::of).unwrap_or_default();
+        let place = entry.source.as_ref().and_then(Place::of).unwrap_or_default();
+        let line = Line { level: number(entry.level), text: entry.text, place };
         let lines = log.lines.read().unwrap_or_else(PoisonError::into_inner);
         let Some(sender) = &*lines else { return };
-        if sender.try_send(Line { level: line.level, text: line.text, place }).is_err() {
+        if sender.try_send(line).is_err() {
             log.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    // Spans are not used: what a line is about stands in the line.
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
-fn event_level(level: &tracing::Level) -> c_int {
-    match *level {
-        tracing::Level::ERROR => number(Level::Error),
-        tracing::Level::WARN => number(Level::Warning),
-        tracing::Level::INFO => number(Level::Info),
-        tracing::Level::DEBUG => number(Level::Debug),
-        tracing::Level::TRACE => APLOG_TRACE1 as c_int,
-    }
-}
-
-/// An event as one line: its message, then its fields as `key=value`.
-#[derive(Default)]
-struct LineBuilder {
-    level: c_int,
-    text: String,
-    fields: String,
-    source: Option<Source>,
-}
-
-impl Visit for LineBuilder {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        let written = match field.name() {
-            "message" => write!(self.text, "{value:?}"),
-            name => write!(self.fields, " {name}={value:?}"),
-        };
-        written.expect("a String takes all that is written");
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        match field.name() {
-            "source.file" => self.source = Some(Source { file: value.to_owned(), line: 0 }),
-            _ => self.record_debug(field, &value),
-        }
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        match (field.name(), &mut self.source) {
-            ("source.line", Some(source)) => source.line = u32::try_from(value).unwrap_or(0),
-            _ => self.record_debug(field, &value),
-        }
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        match (field.name(), value) {
-            // `tracing` has no level above error.
-            ("critical", true) => self.level = APLOG_CRIT as c_int,
-            ("critical", false) => {}
-            _ => self.record_debug(field, &value),
         }
     }
 }

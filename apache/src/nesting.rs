@@ -1,8 +1,8 @@
 //! Requests that the output of another one waits for.
 
 use crate::request::Request;
+use manifold::Patience;
 use std::cell::Cell;
-use std::time::Duration;
 
 /// Says whether this thread is inside another conversation of ours already: that of a request whose
 /// output made it serve a sub-request.
@@ -22,9 +22,11 @@ impl Nesting {
 
     /// How long its job may wait for a thread: httpd's `Timeout` where the outer conversation may
     /// hold the only one there is.
-    pub(crate) fn patience(&self, r: Request<'_>) -> Option<Duration> {
-        let timeout = u64::try_from(r.server().timeout).unwrap_or(0);
-        self.inner.then(|| Duration::from_micros(timeout))
+    pub(crate) fn patience(&self, r: Request<'_>) -> Patience {
+        match self.inner {
+            true => Patience::Nested(r.timeout()),
+            false => Patience::Endless,
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use crate::config::{self, GroupRule, Preload};
 use crate::log;
 use crate::signals::{self, LOOK_UP};
 use httpd_sys::server_rec;
-use manifold::{Answer, Conversation, Event, GroupName, Level, LogEntry, Reply, Runtime, Task};
+use manifold::{
+    Answer, Conversation, Event, GroupName, Level, LogEntry, Peer, Reply, Runtime, Task,
+};
 use std::collections::HashSet;
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@ use httpd_sys::*;
 use std::ffi::{CStr, c_char, c_void};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+use std::time::Duration;
 
 /// A request that httpd has handed to one of our hooks. It cannot leave the thread, nor outlive
 /// the hook.
@@ -68,6 +69,11 @@ impl<'r> Request<'r> {
     pub(crate) fn server(self) -> &'r server_rec {
         // SAFETY: a request's server outlives it.
         unsafe { &*self.record().server }
+    }
+
+    /// httpd's `Timeout` where the request is.
+    pub(crate) fn timeout(self) -> Duration {
+        Duration::from_micros(u64::try_from(self.server().timeout).unwrap_or(0))
     }
 
     pub(crate) fn pool(self) -> *mut apr_pool_t {

@@ -10,7 +10,7 @@
 
 use crate::child;
 use httpd_sys::AP_MPMQ_IS_THREADED;
-use manifold::{Code, Conversation, Event, Refusal};
+use manifold::{Code, Event, Peer, Refusal};
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub(crate) fn let_through<R>(wait: impl FnOnce() -> R) -> R {
 }
 
 /// What comes next in a conversation; that the process is to end where one of the signals waits.
-pub(crate) fn next(conversation: &Conversation) -> Event {
+pub(crate) fn next(conversation: &dyn Peer) -> Event {
     if !NEEDED.load(Ordering::Relaxed) {
         return conversation.next();
     }

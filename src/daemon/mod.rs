@@ -1,9 +1,16 @@
 //! Applications in processes of their own: what goes over between a web server's processes and the
 //! worker processes of a process group, and both ends of it.
 
+mod channel;
+mod client;
 mod group;
+mod mark;
+mod server;
 mod wire;
 
+pub(crate) use mark::Mark;
+
+pub use client::{Address, Conversation, Workers};
 pub use group::{
     Id, Identity, Owner, ProcessGroup, Python, Renewal, Resources, Response, Socket, Timeouts,
 };

@@ -39,9 +39,9 @@ fn block(body: Vec<u8>) -> Part {
 fn who_waits_for_a_job_that_waits_again_learns_of_it() {
     let exchanges = Exchanges::new(1);
     let (request, application) = open(&exchanges, 1).expect("there is room");
-    application.link().start();
+    application.start();
     assert!(request.started());
-    application.link().wait_again();
+    application.wait_again();
     assert!(!request.started());
     assert!(matches!(request.next(None), super::Next::Timeout));
 }

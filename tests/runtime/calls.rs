@@ -1,7 +1,9 @@
 //! Jobs that call functions of a script instead of serving a request.
 
 use crate::harness::{Folder, runtime};
-use manifold::{Answer, Call, Code, Event, GroupName, Outcome, Reply, Script, Task, Value};
+use manifold::{
+    Answer, Call, Code, Event, GroupName, Outcome, Patience, Peer, Reply, Script, Task, Value,
+};
 use std::sync::Arc;
 
 /// All that was heard in a conversation.
@@ -15,7 +17,7 @@ struct Heard {
 /// Has these functions called, and answers every question about a variable with its name, doubled.
 fn call(script: &Arc<Script>, calls: Vec<Call>) -> Heard {
     let conversation = runtime()
-        .dispatch(&GroupName::new(b"calls"), None, |job| {
+        .dispatch(&GroupName::new(b"calls"), Patience::Endless, |job| {
             job.task = Task::Call(calls);
             job.variables.push(b"NAME", b"caf\xe9");
             job.script = Some(Arc::clone(script));

@@ -1,8 +1,8 @@
 //! What the tests here stand on: a runtime, applications, and requests to them.
 
 use manifold::{
-    Answer, Code, Conversation, Event, GroupName, Head, Outcome, Part, Refusal, Reply, Runtime,
-    Script, Settings, Stored,
+    Answer, Code, Conversation, Event, GroupName, Head, Outcome, Part, Patience, Peer, Refusal,
+    Reply, Runtime, Script, Settings, Stored,
 };
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -164,12 +164,13 @@ impl App {
     }
 
     pub(crate) fn try_request(&self, path: &str) -> Result<Request, Refusal> {
-        request(runtime(), &self.group, &self.script, path, None)
+        request(runtime(), &self.group, &self.script, path, Patience::Endless)
     }
 
     /// Hands a request over that may wait for a thread no longer than `patience`.
     pub(crate) fn nested_request(&self, path: &str, patience: Duration) -> Request {
-        request(runtime(), &self.group, &self.script, path, Some(patience)).expect("it is taken")
+        request(runtime(), &self.group, &self.script, path, Patience::Nested(patience))
+            .expect("it is taken")
     }
 
     /// The text that a request without a body is answered with.
@@ -210,9 +211,9 @@ pub(crate) fn request(
     group: &GroupName,
     script: &Arc<Script>,
     path: &str,
-    nested: Option<Duration>,
+    patience: Patience,
 ) -> Result<Request, Refusal> {
-    let conversation = runtime.dispatch(group, nested, |job| {
+    let conversation = runtime.dispatch(group, patience, |job| {
         job.variables.push(b"REQUEST_METHOD", b"GET");
         job.variables.push(b"SCRIPT_NAME", b"");
         job.variables.push(b"PATH_INFO", path.as_bytes());

@@ -1,7 +1,7 @@
 //! Which interpreter and which of its threads serve a request, and which requests none serves.
 
 use crate::harness::{App, QUEUE, Request, THREADS, runtime};
-use manifold::{Code, GroupName};
+use manifold::{Code, GroupName, Patience};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
@@ -149,7 +149,8 @@ fn a_job_that_could_not_be_written_takes_no_room() {
     for _ in 0..THREADS * 16 {
         let write = AssertUnwindSafe(|| {
             let group = GroupName::new(b"unwritten");
-            runtime().dispatch(&group, None, |_| resume_unwind(Box::new("a test's panic")))
+            runtime()
+                .dispatch(&group, Patience::Endless, |_| resume_unwind(Box::new("a test's panic")))
         });
         assert!(catch_unwind(write).is_err());
     }

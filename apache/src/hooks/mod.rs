@@ -25,7 +25,7 @@ use crate::variables::Variables;
 use crate::{child, log, naming, signals};
 use httpd_sys::*;
 use manifold::{
-    Answer, Call, Code, Event, Job, Level, Outcome, Refusal, Reload, Reply, Task, Value,
+    Answer, Call, Code, Event, Job, Level, Outcome, Peer, Refusal, Reload, Reply, Task, Value,
 };
 use std::sync::Arc;
 

@@ -1,0 +1,269 @@
+//! A connection between a process of the web server and a worker process, frame by frame.
+#![forbid(unsafe_code)]
+
+use super::wire::{self, HEADER, Malformed};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// How much is read at once. Most frames are shorter.
+const READ: usize = 16 * 1024;
+
+/// A buffer that has grown beyond this for a long frame is not kept.
+const KEPT: usize = 256 * 1024;
+
+/// Why nothing can be sent or received any more.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// The other end has closed the connection, or is gone.
+    Closed,
+    /// It has sent or taken nothing for as long as it may.
+    TimedOut,
+    /// It has sent something that is no frame.
+    Malformed(Malformed),
+    /// Something else is wrong.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Lost {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::NotConnected => {
+                Self::Closed
+            }
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Self::TimedOut,
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+impl From<Malformed> for Lost {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+/// A connection, and what was read from it and not yet taken.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    socket: UnixStream,
+    input: Vec<u8>,
+    /// What of that was taken.
+    taken: usize,
+}
+
+impl Channel {
+    pub(crate) fn new(socket: UnixStream) -> Self {
+        Self { socket, input: Vec::new(), taken: 0 }
+    }
+
+    pub(crate) fn socket(&self) -> &UnixStream {
+        &self.socket
+    }
+
+    /// Sends frames.
+    pub(crate) fn send(&self, frames: &[u8]) -> Result<(), Lost> {
+        self.send_with(frames, None)
+    }
+
+    /// Sends frames, with a descriptor.
+    pub(crate) fn send_with(
+        &self,
+        mut frames: &[u8],
+        mut descriptor: Option<BorrowedFd<'_>>,
+    ) -> Result<(), Lost> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        while !frames.is_empty() {
+            let sent = match descriptor {
+                None => rustix::net::send(&self.socket, frames, SendFlags::NOSIGNAL),
+                Some(descriptor) => {
+                    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+                    let descriptors = [descriptor];
+                    let added = ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+                    debug_assert!(added, "there is space for one");
+                    let bytes = [IoSlice::new(frames)];
+                    rustix::net::sendmsg(&self.socket, &bytes, &mut ancillary, SendFlags::NOSIGNAL)
+                }
+            };
+            match sent {
+                Ok(sent) => {
+                    frames = &frames[sent..];
+                    descriptor = None;
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(io::Error::from(error).into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The next frame: its kind and its content.
+    pub(crate) fn receive(&mut self) -> Result<(u8, &[u8]), Lost> {
+        self.receive_with(&mut None)
+    }
+
+    /// The next frame, and a descriptor where one came with it.
+    pub(crate) fn receive_with(
+        &mut self,
+        descriptor: &mut Option<OwnedFd>,
+    ) -> Result<(u8, &[u8]), Lost> {
+        let (length, kind) = loop {
+            match self.input[self.taken..].first_chunk() {
+                None => self.read(HEADER, descriptor)?,
+                Some(start) => {
+                    let (length, kind) = wire::header(*start)?;
+                    if self.input.len() - self.taken >= HEADER + length {
+                        break (length, kind);
+                    }
+                    self.read(HEADER + length, descriptor)?;
+                }
+            }
+        };
+        let start = self.taken + HEADER;
+        self.taken = start + length;
+        Ok((kind, &self.input[start..start + length]))
+    }
+
+    /// Whether something has come, or comes within this time, if it is only the end.
+    pub(crate) fn is_ready(&self, limit: Duration) -> bool {
+        if self.taken < self.input.len() {
+            return true;
+        }
+        let limit = Timespec::try_from(limit).ok();
+        let mut wanted = [PollFd::new(&self.socket, PollFlags::IN)];
+        // Interrupted: whoever asks will ask again.
+        matches!(rustix::event::poll(&mut wanted, limit.as_ref()), Ok(ready) if ready > 0)
+    }
+
+    /// Reads more of a frame that has `wanted` bytes in all.
+    fn read(&mut self, wanted: usize, descriptor: &mut Option<OwnedFd>) -> Result<(), Lost> {
+        self.input.drain(..self.taken);
+        self.taken = 0;
+        if self.input.is_empty() && self.input.capacity() > KEPT {
+            self.input = Vec::new();
+        }
+        let had = self.input.len();
+        // What a length announces is not set aside before it comes.
+        let room = (wanted - had).clamp(READ, KEPT);
+        self.input.resize(had + room, 0);
+        let received = receive_some(&self.socket, &mut self.input[had..], descriptor);
+        self.input.truncate(had + *received.as_ref().unwrap_or(&0));
+        match received? {
+            0 => Err(Lost::Closed),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Receives bytes, and a descriptor where one comes with them; others are closed.
+fn receive_some(
+    socket: &UnixStream,
+    into: &mut [u8],
+    descriptor: &mut Option<OwnedFd>,
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    loop {
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut bytes = [IoSliceMut::new(into)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        match rustix::net::recvmsg(socket.as_fd(), &mut bytes, &mut ancillary, flags) {
+            Ok(message) => {
+                for message in ancillary.drain() {
+                    if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                        descriptors.for_each(|one| *descriptor = Some(one));
+                    }
+                }
+                return Ok(message.bytes);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Answer;
+    use std::io::Write;
+
+    fn pair() -> (Channel, Channel) {
+        let (one, other) = UnixStream::pair().unwrap();
+        (Channel::new(one), Channel::new(other))
+    }
+
+    /// An answer of that many bytes, as a frame.
+    fn frame(length: usize) -> Vec<u8> {
+        let mut frame = Vec::new();
+        wire::answer(&mut frame, &Answer::Body { bytes: vec![7; length], last: true }).unwrap();
+        frame
+    }
+
+    #[test]
+    fn frames_come_one_by_one_however_they_were_cut() {
+        let (mut here, there) = pair();
+        let lengths = [0, 3, 20_000, 1, 600_000];
+        let bytes = lengths.map(frame).concat();
+        let writer = std::thread::spawn(move || {
+            // Every small cut, and then the rest.
+            let (start, rest) = bytes.split_at(60);
+            start.iter().for_each(|byte| there.send(std::slice::from_ref(byte)).unwrap());
+            rest.chunks(9973).for_each(|piece| there.send(piece).unwrap());
+        });
+        for length in lengths {
+            let (_, content) = here.receive().unwrap();
+            assert_eq!(content.len(), 1 + length);
+        }
+        writer.join().unwrap();
+        assert!(matches!(here.receive(), Err(Lost::Closed)));
+        assert!(here.input.capacity() <= 2 * KEPT, "nothing large is kept");
+    }
+
+    #[test]
+    fn a_frame_that_ends_early_is_none() {
+        let whole = frame(10);
+        for end in 0..whole.len() {
+            let (mut here, there) = pair();
+            there.send(&whole[..end]).unwrap();
+            drop(there);
+            assert!(matches!(here.receive(), Err(Lost::Closed)), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_limit_is_refused_before_anything_is_set_aside() {
+        let (mut here, there) = pair();
+        (&there.socket).write_all(&[255, 255, 255, 255, 3]).unwrap();
+        assert!(matches!(here.receive(), Err(Lost::Malformed(_))));
+        assert!(here.input.capacity() <= READ * 2);
+    }
+
+    #[test]
+    fn a_descriptor_comes_with_its_frame() {
+        let (mut here, there) = pair();
+        let (mark, page) = super::super::mark::Mark::new().unwrap();
+        there.send_with(&frame(2), Some(page.as_fd())).unwrap();
+        let mut descriptor = None;
+        here.receive_with(&mut descriptor).unwrap();
+        super::super::mark::Mark::of(&descriptor.expect("a descriptor")).unwrap().set();
+        assert!(mark.is_set());
+    }
+
+    #[test]
+    fn silence_is_told_from_an_end() {
+        let (mut here, there) = pair();
+        assert!(!here.is_ready(Duration::ZERO));
+        here.socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        assert!(matches!(here.receive(), Err(Lost::TimedOut)));
+        drop(there);
+        assert!(here.is_ready(Duration::ZERO));
+        assert!(matches!(here.receive(), Err(Lost::Closed)));
+    }
+}

@@ -1,0 +1,572 @@
+//! The worker process's side of its connections: one thread each, which is to an application what a
+//! request thread of the web server is.
+
+use super::channel::{Channel, Lost};
+use super::wire::{self, FromServer, Secret};
+use super::{Mark, ProcessGroup};
+use crate::conversation::queued_too_long;
+use crate::{
+    Code, Conversation, Event, FilePart, GroupName, Head, Job, Level, LogEntry, Outcome, Part,
+    Patience, Peer, Refusal, Reply, Runtime, Stored, spawn,
+};
+use rustix::event::{PollFd, PollFlags};
+use slab::Slab;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long the other end has to say who it is.
+const GREETING: Duration = Duration::from_secs(10);
+
+/// How much of a file goes into one frame.
+const PIECE: usize = 256 * 1024;
+
+/// The longest line of a response's head, unless the configuration says otherwise.
+const HEADER_LINE: usize = 32 * 1024;
+
+/// The connections of a worker process.
+#[derive(Debug)]
+pub(crate) struct Server {
+    runtime: Runtime,
+    group: GroupName,
+    secret: Secret,
+    queue_timeout: Option<Duration>,
+    header_line: usize,
+    connections: Mutex<Connections>,
+    limit: usize,
+    /// What the process has been doing.
+    pub(crate) activity: Activity,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    all: Slab<Arc<Connection>>,
+    /// No more are taken.
+    closed: bool,
+}
+
+/// Counts of requests.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    since: Instant,
+    active: AtomicUsize,
+    served: AtomicU64,
+    /// Milliseconds from `since` to when a request last began or ended.
+    last: AtomicU64,
+}
+
+/// A connection as others see it.
+#[derive(Debug)]
+struct Connection {
+    socket: UnixStream,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The next request is waited for.
+    Idle,
+    Busy,
+    /// No more requests are taken.
+    Closed,
+}
+
+impl Server {
+    /// Takes at most `limit` connections at a time.
+    pub(crate) fn new(
+        runtime: Runtime,
+        group: &ProcessGroup,
+        secret: Secret,
+        limit: usize,
+    ) -> Arc<Self> {
+        let activity = Activity {
+            since: Instant::now(),
+            active: AtomicUsize::new(0),
+            served: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+        };
+        Arc::new(Self {
+            runtime,
+            group: group.name.clone(),
+            secret,
+            queue_timeout: group.timeouts.queue,
+            header_line: group.response.header_limit.map_or(HEADER_LINE, Into::into),
+            connections: Mutex::default(),
+            limit,
+            activity,
+        })
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Accepts connections until `stop` is readable. What has not been accepted then waits for the next
+    /// process. The listener is non-blocking, since it is not this process's alone.
+    pub(crate) fn accept(self: &Arc<Self>, listener: &UnixListener, stop: &OwnedFd) {
+        loop {
+            let mut wanted =
+                [PollFd::new(listener, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
+            // Interrupted: it is looked once more.
+            let _ = rustix::event::poll(&mut wanted, None);
+            if !wanted[1].revents().is_empty() {
+                return;
+            }
+            match listener.accept() {
+                Ok((socket, _)) => self.take(socket),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    tracing::error!("a connection could not be accepted: {error}");
+                    // Descriptors or memory may be there again in a moment.
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            }
+        }
+    }
+
+    fn take(self: &Arc<Self>, socket: UnixStream) {
+        let taken = socket.set_nonblocking(false).and_then(|()| socket.try_clone());
+        let Ok(also) = taken else { return };
+        let connection = Arc::new(Connection { socket: also, state: Mutex::new(State::Idle) });
+        let key = {
+            let mut connections = self.connections();
+            if connections.closed {
+                return;
+            }
+            if connections.all.len() >= self.limit {
+                tracing::error!(
+                    "process group '{}' has {} connections already and takes no more",
+                    self.group,
+                    self.limit
+                );
+                return;
+            }
+            connections.all.insert(Arc::clone(&connection))
+        };
+        let server = Arc::clone(self);
+        let attend = move || {
+            server.attend(Channel::new(socket), &connection);
+            server.connections().all.remove(key);
+        };
+        if let Err(error) = spawn("mnf-request".to_owned(), attend) {
+            tracing::error!("no thread for a connection: {error}");
+            self.connections().all.remove(key);
+        }
+    }
+
+    /// Takes no more requests. Those that have started go on; others are sent elsewhere.
+    pub(crate) fn close(&self) {
+        let all: Vec<_> = {
+            let mut connections = self.connections();
+            connections.closed = true;
+            connections.all.iter().map(|(_, connection)| Arc::clone(connection)).collect()
+        };
+        all.iter().for_each(|connection| connection.close());
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves the requests of a connection.
+    fn attend(&self, mut channel: Channel, connection: &Connection) {
+        let Some(mark) = self.greet(&mut channel) else { return };
+        let mark = Arc::new(mark);
+        let (mut job, mut frames) = (Job::default(), Vec::new());
+        loop {
+            job.clear();
+            let group = match channel.receive() {
+                Ok((kind, content)) => match wire::from_server(kind, content, &mut job) {
+                    Ok(FromServer::Request(group)) => group,
+                    Ok(_) => return self.say_foreign("no request came where one should"),
+                    Err(malformed) => return self.say_foreign(malformed.0),
+                },
+                Err(lost) => return self.say_lost(&lost),
+            };
+            if !connection.begin() {
+                return;
+            }
+            self.activity.begin();
+            job.mark = Some(Arc::clone(&mark));
+            let mut exchange =
+                Exchange { server: self, channel: &mut channel, frames: &mut frames };
+            let goes_on = exchange.serve(&group, &mut job, &mark);
+            self.activity.end();
+            if !goes_on || !connection.end() {
+                return;
+            }
+        }
+    }
+
+    /// Lets the other end say who it is.
+    fn greet(&self, channel: &mut Channel) -> Option<Mark> {
+        let _ = channel.socket().set_read_timeout(Some(GREETING));
+        let mut page = None;
+        let why = match channel.receive_with(&mut page) {
+            Ok((kind, content)) => match wire::from_server(kind, content, &mut Job::default()) {
+                Ok(FromServer::Hello(wire::PROTOCOL, secret)) if is_same(&secret, &self.secret) => {
+                    None
+                }
+                Ok(FromServer::Hello(wire::PROTOCOL, _)) => {
+                    Some("its secret is another".to_owned())
+                }
+                Ok(FromServer::Hello(theirs, _)) => Some(format!(
+                    "it speaks protocol {theirs}, and manifold-worker {} protocol {}; restart httpd \
+                     so that both are of one version",
+                    env!("CARGO_PKG_VERSION"),
+                    wire::PROTOCOL
+                )),
+                Ok(_) => Some("it does not say who it is".to_owned()),
+                Err(malformed) => Some(malformed.0.to_owned()),
+            },
+            Err(Lost::Closed) => return None,
+            Err(lost) => Some(format!("it does not say who it is: {lost:?}")),
+        };
+        let mark = page.as_ref().and_then(|page| Mark::of(page).ok());
+        let mut frames = Vec::new();
+        let (why, mark) = match (why, mark) {
+            (None, Some(mark)) => {
+                wire::welcome(&mut frames);
+                let _ = channel.socket().set_read_timeout(None);
+                return channel.send(&frames).is_ok().then_some(mark);
+            }
+            (None, None) => ("it brings no page".to_owned(), None::<Mark>),
+            (Some(why), _) => (why, None),
+        };
+        tracing::error!(
+            "{}: a connection to process group '{}' was refused: {why}",
+            Code::WorkerForeign,
+            self.group
+        );
+        wire::refused(&mut frames, &why);
+        let _ = channel.send(&frames);
+        mark
+    }
+
+    fn say_foreign(&self, what: &str) {
+        tracing::error!(
+            "{}: a frame that process group '{}' was sent is wrong: {what}; the connection is closed",
+            Code::WorkerForeign,
+            self.group
+        );
+    }
+
+    fn say_lost(&self, lost: &Lost) {
+        match lost {
+            // The server's process has ended, or has no use for the connection.
+            Lost::Closed | Lost::TimedOut => {}
+            Lost::Malformed(malformed) => self.say_foreign(malformed.0),
+            Lost::Failed(error) => self.say_foreign(&error.to_string()),
+        }
+    }
+}
+
+impl Connection {
+    /// A request has come; `false` where none is taken any more.
+    fn begin(&self) -> bool {
+        let mut state = self.state();
+        match *state {
+            State::Closed => false,
+            _ => {
+                *state = State::Busy;
+                true
+            }
+        }
+    }
+
+    /// A request has ended; `false` where no other is taken.
+    fn end(&self) -> bool {
+        let mut state = self.state();
+        match *state {
+            State::Closed => false,
+            _ => {
+                *state = State::Idle;
+                true
+            }
+        }
+    }
+
+    /// Takes no more requests, and says so where none is under way.
+    fn close(&self) {
+        let former = std::mem::replace(&mut *self.state(), State::Closed);
+        if former == State::Idle {
+            let mut frames = Vec::new();
+            wire::goaway(&mut frames);
+            // Whoever reads nothing sees the end all the same.
+            let _ = rustix::net::send(&self.socket, &frames, rustix::net::SendFlags::NOSIGNAL);
+            let _ = self.socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Activity {
+    fn begin(&self) {
+        self.active.fetch_add(1, Ordering::SeqCst);
+        self.note();
+    }
+
+    fn end(&self) {
+        self.served.fetch_add(1, Ordering::SeqCst);
+        self.active.fetch_sub(1, Ordering::SeqCst);
+        self.note();
+    }
+
+    fn note(&self) {
+        let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(now, Ordering::Relaxed);
+    }
+
+    /// How many requests are under way.
+    pub(crate) fn active(&self) -> usize {
+        self.active.load(Ordering::SeqCst)
+    }
+
+    /// How many requests have ended.
+    pub(crate) fn served(&self) -> u64 {
+        self.served.load(Ordering::SeqCst)
+    }
+
+    /// For how long no request has begun or ended.
+    pub(crate) fn quiet_for(&self) -> Duration {
+        self.since
+            .elapsed()
+            .saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+    }
+}
+
+/// One request on a connection.
+struct Exchange<'a> {
+    server: &'a Server,
+    channel: &'a mut Channel,
+    frames: &'a mut Vec<u8>,
+}
+
+/// What becomes of a conversation.
+enum Goes {
+    On,
+    /// The response has ended; the next request may come.
+    Ended,
+    /// The connection is of no more use.
+    Away,
+}
+
+impl Exchange<'_> {
+    /// Serves a request; whether another may come on this connection.
+    fn serve(&mut self, group: &GroupName, job: &mut Job, mark: &Mark) -> bool {
+        let conversation = match self.dispatch(group, job) {
+            Ok(conversation) => conversation,
+            Err(refusal) => return self.fail(&refusal, mark),
+        };
+        loop {
+            match self.hear(&conversation, mark) {
+                Goes::On => {}
+                Goes::Ended => return true,
+                Goes::Away => return false,
+            }
+        }
+    }
+
+    fn dispatch(&self, group: &GroupName, job: &mut Job) -> Result<Conversation, Refusal> {
+        let patience = match self.server.queue_timeout {
+            None => Patience::Endless,
+            Some(limit) => match limit.checked_sub(since(job.received)) {
+                Some(left) => Patience::Queue(left, limit),
+                None => return Err(queued_too_long(group, limit)),
+            },
+        };
+        // The buffers of the slot's job are ours for the next request.
+        self.server.runtime.dispatch(group, patience, |slot| std::mem::swap(slot, job))
+    }
+
+    fn hear(&mut self, conversation: &Conversation, mark: &Mark) -> Goes {
+        self.frames.clear();
+        match conversation.next() {
+            Event::Reply(Reply::Ask { at_least, at_most }) => {
+                wire::ask(self.frames, at_least, at_most);
+                if self.send().is_err() {
+                    return Goes::Away;
+                }
+                match self
+                    .channel
+                    .receive()
+                    .map(|(kind, content)| wire::from_server(kind, content, &mut Job::default()))
+                {
+                    Ok(Ok(FromServer::Answer(answer))) => conversation.answer(answer),
+                    Ok(Ok(_)) => {
+                        self.server.say_foreign("no answer came where one should");
+                        return Goes::Away;
+                    }
+                    Ok(Err(malformed)) => {
+                        self.server.say_foreign(malformed.0);
+                        return Goes::Away;
+                    }
+                    Err(lost) => {
+                        self.server.say_lost(&lost);
+                        return Goes::Away;
+                    }
+                }
+                Goes::On
+            }
+            // Only hook scripts have a use for these, and they run in the server.
+            Event::Reply(Reply::AskVariable(_)) => {
+                conversation.answer(crate::Answer::Variable(None));
+                Goes::On
+            }
+            Event::Reply(Reply::Log(entry)) => {
+                wire::log(self.frames, &entry);
+                self.send().map_or(Goes::Away, |()| Goes::On)
+            }
+            Event::Reply(Reply::Response(part)) => self.pass(part, conversation),
+            Event::Reply(Reply::Returned(_)) => {
+                let refusal = Refusal::new(Code::Internal, "a value was returned for a request");
+                if self.fail(&refusal, mark) { Goes::Ended } else { Goes::Away }
+            }
+            Event::Failed(refusal) => {
+                if self.fail(&refusal, mark) {
+                    Goes::Ended
+                } else {
+                    Goes::Away
+                }
+            }
+        }
+    }
+
+    /// Says that there is no response; whether another request may come.
+    fn fail(&mut self, refusal: &Refusal, mark: &Mark) -> bool {
+        self.frames.clear();
+        if refusal.code == Code::Stopping && !mark.is_set() {
+            // Another process can still serve it.
+            wire::goaway(self.frames);
+            let _ = self.send();
+            return false;
+        }
+        wire::failed(self.frames, refusal);
+        self.send().is_ok()
+    }
+
+    /// Passes a part on, and what was put behind it.
+    fn pass(&mut self, mut part: Part, conversation: &Conversation) -> Goes {
+        let (stored, behind) = part.spool.take().map_or((None, None), |spool| spool.take());
+        let end = part.end.or(behind);
+        if end.is_some() {
+            for entry in conversation.logged() {
+                wire::log(self.frames, &entry);
+            }
+        }
+        let passed = self.write(&part, stored, end);
+        match passed.and_then(|()| self.send()) {
+            Err(_) => Goes::Away,
+            Ok(()) if end.is_some() => Goes::Ended,
+            Ok(()) => Goes::On,
+        }
+    }
+
+    fn write(
+        &mut self,
+        part: &Part,
+        stored: Option<Stored>,
+        end: Option<Outcome>,
+    ) -> Result<(), Lost> {
+        if let Some(refusal) = part.head.as_ref().and_then(|head| self.check(head)) {
+            wire::failed(self.frames, &refusal);
+            self.send()?;
+            return Err(Lost::Closed);
+        }
+        let alone = part.file.is_none() && stored.is_none();
+        wire::part(self.frames, part.head.as_ref(), &part.body, end.filter(|_| alone))?;
+        if alone {
+            return Ok(());
+        }
+        if let Some(FilePart { file, start, length }) = &part.file
+            && !self.write_file(file, *start, *length)?
+        {
+            let text = format!(
+                "{}: a file became shorter while it was sent; the response is cut off",
+                Code::FileShort
+            );
+            wire::log(self.frames, &LogEntry::new(Level::Error, text));
+            self.frames_end(Some(Outcome::Truncated))?;
+            self.send()?;
+            return Err(Lost::Closed);
+        }
+        if let Some(stored) = stored {
+            let file = stored.file().try_clone_to_owned()?;
+            self.write_file(&File::from(file), 0, stored.length())?;
+        }
+        self.frames_end(end)
+    }
+
+    fn frames_end(&mut self, end: Option<Outcome>) -> Result<(), Lost> {
+        if end.is_some() {
+            wire::part(self.frames, None, b"", end)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a part of a file; `false` where it is shorter than that.
+    fn write_file(&mut self, file: &File, start: u64, length: u64) -> Result<bool, Lost> {
+        let mut piece = vec![0; PIECE.min(usize::try_from(length).unwrap_or(PIECE))];
+        let mut done = 0;
+        while done < length {
+            let wanted = piece.len().min(usize::try_from(length - done).unwrap_or(PIECE));
+            match file.read_at(&mut piece[..wanted], start + done)? {
+                0 => return Ok(false),
+                read => {
+                    wire::part(self.frames, None, &piece[..read], None)?;
+                    self.send()?;
+                    done += read as u64;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// What is wrong with the lines of a head.
+    fn check(&self, head: &Head) -> Option<Refusal> {
+        let limit = self.server.header_line;
+        let long = |(name, value): &(&[u8], &[u8])| name.len() + value.len() + 2 > limit;
+        let (name, value) = head.headers.iter().find(long)?;
+        Some(Refusal::new(
+            Code::HeaderTooLong,
+            format!(
+                "the header line '{}' of the response has {} bytes, and header-buffer-size of process \
+                 group '{}' allows {limit}; send less, or raise it",
+                String::from_utf8_lossy(&name[..name.len().min(100)]),
+                name.len() + value.len() + 2,
+                self.server.group
+            ),
+        ))
+    }
+
+    /// Sends what was written.
+    fn send(&mut self) -> Result<(), Lost> {
+        if self.frames.is_empty() {
+            return Ok(());
+        }
+        let sent = self.channel.send(self.frames);
+        self.frames.clear();
+        self.frames.shrink_to(PIECE);
+        sent
+    }
+}
+
+/// How long ago that many microseconds since 1970 were over.
+fn since(received: i64) -> Duration {
+    let then = UNIX_EPOCH + Duration::from_micros(u64::try_from(received).unwrap_or(0));
+    SystemTime::now().duration_since(then).unwrap_or(Duration::ZERO)
+}
+
+/// Compares without telling by its time where two secrets differ.
+fn is_same(one: &Secret, other: &Secret) -> bool {
+    one.iter().zip(other).fold(0, |differ, (one, other)| differ | (one ^ other)) == 0
+}
