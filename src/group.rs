@@ -10,7 +10,7 @@ use crate::options::{self, Resolved};
 use crate::pool::{Life, Limits, Phase, Pool, Slot};
 use crate::queue::{Member, Queue, Rejected, ReplicaId};
 use crate::replica::{Replica, Server};
-use crate::spawn::spawn;
+use crate::spawn::spawn_for_interpreter;
 use crate::succession::Heritage;
 use crate::watchdog::{Question, Watchdog};
 use crate::{Code, Gil, Outcome, Refusal, Settings};
@@ -279,7 +279,11 @@ impl Group {
         let Some(replica) = replica else { return };
         let group = Arc::clone(self);
         let help = move || group.help(replica, member);
-        if let Err(error) = spawn(format!("mnf-{number}-{}", self.name), help) {
+        if let Err(error) = spawn_for_interpreter(
+            self.shared.settings(),
+            format!("mnf-{number}-{}", self.name),
+            help,
+        ) {
             tracing::warn!(group = %self.name, "no thread more than {number}: {error}");
         }
     }
@@ -304,7 +308,11 @@ impl Group {
             }
             group.tell_pool_changed();
         };
-        match spawn(format!("mnf-look-{}", self.name), looker) {
+        match spawn_for_interpreter(
+            self.shared.settings(),
+            format!("mnf-look-{}", self.name),
+            looker,
+        ) {
             Ok(_) => slot.looked_at = true,
             Err(error) => tracing::warn!(group = %self.name, "no thread to look at it: {error}"),
         }
@@ -377,7 +385,9 @@ impl Group {
     ) {
         let (group, id) = (Arc::clone(self), member.replica());
         let own = move || group.own(member, heritage);
-        if let Err(error) = spawn(format!("mnf-0-{}", self.name), own) {
+        if let Err(error) =
+            spawn_for_interpreter(self.shared.settings(), format!("mnf-0-{}", self.name), own)
+        {
             self.not_made(id, format!("no thread could be started for it: {error}"));
         }
     }

@@ -42,6 +42,7 @@ mod interp;
 mod isolation;
 mod job;
 mod options;
+mod paths;
 mod pool;
 mod probe;
 mod queue;

@@ -6,13 +6,14 @@
 //! the weakest. Directories of `sys.path` are added up instead.
 #![forbid(unsafe_code)]
 
-use crate::{GroupName, Settings};
+use crate::{GroupName, Settings, paths};
 use cpython_sys::CAN_END_INTERPRETERS;
+use serde::{Deserialize, Serialize};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 /// What is said about interpreters. `None` leaves an option to what is less specific.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct InterpreterOptions {
     /// What GIL the interpreter gets.
     pub gil: Option<OwnGil>,
@@ -25,6 +26,7 @@ pub struct InterpreterOptions {
     /// How many requests may wait for the application group.
     pub queue_limit: Option<usize>,
     /// Directories that come first on `sys.path`, with what their `.pth` files name.
+    #[serde(with = "paths::list")]
     pub python_path: Vec<PathBuf>,
     /// Whether `sys.stdin` raises on use.
     pub restrict_stdin: Option<bool>,
@@ -51,7 +53,7 @@ impl Default for Gil {
 }
 
 /// Whether the interpreter of an application group has a GIL of its own: `WSGIPerInterpreterGIL`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OwnGil {
     /// Where this Python can and the application's code does without what that excludes.
     #[default]
@@ -73,7 +75,7 @@ impl OwnGil {
 }
 
 /// A block of options about some interpreters. A selector that is left out matches any group.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OptionsBlock {
     /// The process group that it is about.
     pub process_group: Option<GroupName>,
@@ -84,7 +86,7 @@ pub struct OptionsBlock {
 }
 
 /// All that is said about interpreters.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OptionsTable {
     /// What holds for all of them.
     pub base: InterpreterOptions,
@@ -193,11 +195,11 @@ impl OptionsTable {
     }
 }
 
-/// What holds for the interpreters of a group, and what of the configuration cannot be.
+/// What holds for the interpreters of a group of this process, and what of the configuration cannot be.
 pub(crate) fn of_group(name: &GroupName, settings: &Settings) -> (Resolved, Vec<String>) {
-    let (table, httpd) = (&settings.options, GroupName::default());
+    let (table, process_group) = (&settings.options, &settings.process_group);
     let mut notes = Vec::new();
-    let mut options = table.resolve(&httpd, name);
+    let mut options = table.resolve(process_group, name);
     if (name.is_main() || !CAN_END_INTERPRETERS) && options.maximum_requests.take().is_some() {
         let why = match name.is_main() {
             true => "it is the main interpreter, which lives as long as the process",
@@ -207,7 +209,10 @@ pub(crate) fn of_group(name: &GroupName, settings: &Settings) -> (Resolved, Vec<
             "WSGIInterpreterMaximumRequests has no effect on application group '{name}': {why}"
         ));
     }
-    let shares = if name.is_main() { table.any_shares(&httpd) } else { options.gil == Gil::Shared };
+    let shares = match name.is_main() {
+        true => table.any_shares(process_group),
+        false => options.gil == Gil::Shared,
+    };
     // CPython keeps the interval with the GIL.
     if shares && let Some(SwitchInterval { seconds, for_group: true }) = options.switch_interval {
         notes.push(format!(
@@ -238,7 +243,7 @@ fn replace<T>(value: &mut T, more_specific: Option<T>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -282,7 +287,7 @@ mod tests {
         )
     }
 
-    fn table() -> impl Strategy<Value = OptionsTable> {
+    pub(crate) fn table() -> impl Strategy<Value = OptionsTable> {
         (options(), proptest::collection::vec(block(), 0..6))
             .prop_map(|(base, blocks)| OptionsTable { base, blocks })
     }

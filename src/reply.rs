@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::{Code, Fields, Spool};
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -183,7 +184,7 @@ pub enum Level {
 
 /// Up to what level lines are written: the number of the last one that is, where numbers are those
 /// of [`Level`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verbosity(pub i32);
 
 impl Verbosity {

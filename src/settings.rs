@@ -1,19 +1,28 @@
 //! What a process is to do, fully resolved.
 #![forbid(unsafe_code)]
 
-use crate::{OptionsTable, Verbosity};
+use crate::{GroupName, OptionsTable, Verbosity, paths};
+use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Settings of a process that runs applications. They do not change while it lives.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
+    /// The process group that the process is of: the server's own, or one that has a name.
+    pub process_group: GroupName,
     /// `sys.prefix` of a Python installation, or the root of a virtual environment. Without it
     /// CPython looks for itself.
+    #[serde(with = "paths::optional")]
     pub python_home: Option<PathBuf>,
+    /// The first of `sys.path` in every interpreter.
+    #[serde(with = "paths::optional")]
+    pub first_on_path: Option<PathBuf>,
     /// What CPython is told when it starts.
     pub python: PythonSettings,
     /// The program `manifold-worker`, which tries extension modules.
+    #[serde(with = "paths::optional")]
     pub worker: Option<PathBuf>,
     /// What interpreters are to be like.
     pub options: OptionsTable,
@@ -29,6 +38,8 @@ pub struct Settings {
     pub request_threads: usize,
     /// How many threads an interpreter may have.
     pub interpreter_threads: usize,
+    /// Bytes of the stack of each of them; otherwise 8 MiB.
+    pub stack_size: Option<NonZeroUsize>,
     /// How many interpreters the process may have, the main one included.
     pub interpreter_limit: usize,
     /// How many requests may wait for one application group.
@@ -41,6 +52,8 @@ pub struct Settings {
     pub multithread: bool,
     /// `wsgi.multiprocess`.
     pub multiprocess: bool,
+    /// `wsgi.run_once`: the process serves one request.
+    pub run_once: bool,
     /// Version of the web server, `apache.version` in the environ.
     pub server_version: (i32, i32, i32),
     /// What the web server calls itself, for the module `apache`.
@@ -52,7 +65,7 @@ pub struct Settings {
 }
 
 /// What the web server calls itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerNames {
     /// `apache.description`, as in the Server header.
     pub description: String,
@@ -66,7 +79,7 @@ pub struct ServerNames {
 
 /// What CPython is told when it starts, and all its interpreters with it. The defaults leave
 /// everything to CPython, and so to the environment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PythonSettings {
     /// `python -O`: 0, 1 or 2.
     pub optimize: Option<u8>,
@@ -79,7 +92,7 @@ pub struct PythonSettings {
 }
 
 /// What hashes of `str` and `bytes` depend on, as `PYTHONHASHSEED` says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HashSeed {
     /// Another one in each process, whatever the environment says.
     Random,
@@ -87,10 +100,19 @@ pub enum HashSeed {
     Fixed(u32),
 }
 
+impl Settings {
+    /// How many requests may wait for one application group, where nothing else is said.
+    pub fn queue_limit_for(threads: usize) -> usize {
+        threads.saturating_mul(2).max(64)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            process_group: GroupName::default(),
             python_home: None,
+            first_on_path: None,
             python: PythonSettings::default(),
             worker: None,
             options: OptionsTable::default(),
@@ -99,16 +121,120 @@ impl Default for Settings {
             request_timeout: None,
             request_threads: 1,
             interpreter_threads: 1,
+            stack_size: None,
             interpreter_limit: 64,
-            queue_limit: 64,
+            queue_limit: Self::queue_limit_for(1),
             response_buffer: 256 << 20,
             processes: 1,
             multithread: true,
             multiprocess: false,
+            run_once: false,
             server_version: (0, 0, 0),
             server_names: ServerNames::default(),
             verbosity: Verbosity::default(),
             keep_stdout: false,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::options::tests::table;
+    use proptest::option;
+    use proptest::prelude::*;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    /// A path of any bytes that a path may have.
+    fn path() -> impl Strategy<Value = PathBuf> {
+        prop::collection::vec(1_u8.., 0..9).prop_map(|bytes| OsString::from_vec(bytes).into())
+    }
+
+    fn name() -> impl Strategy<Value = GroupName> {
+        prop::collection::vec(any::<u8>(), 0..9).prop_map(|bytes| GroupName::new(&bytes))
+    }
+
+    fn time() -> impl Strategy<Value = Option<Duration>> {
+        option::of((any::<u64>(), 0_u32..1_000_000_000).prop_map(|(s, ns)| Duration::new(s, ns)))
+    }
+
+    fn python() -> impl Strategy<Value = PythonSettings> {
+        let seed = prop_oneof![Just(HashSeed::Random), any::<u32>().prop_map(HashSeed::Fixed)];
+        let warnings = prop::collection::vec(any::<String>(), 0..3);
+        (option::of(0_u8..3), warnings, option::of(seed), any::<bool>()).prop_map(
+            |(optimize, warnings, hash_seed, dont_write_bytecode)| PythonSettings {
+                optimize,
+                warnings,
+                hash_seed,
+                dont_write_bytecode,
+            },
+        )
+    }
+
+    fn server_names() -> impl Strategy<Value = ServerNames> {
+        (any::<String>(), any::<String>(), any::<String>(), any::<i32>()).prop_map(
+            |(description, build_date, mpm, threads)| ServerNames {
+                description,
+                build_date,
+                mpm,
+                threads,
+            },
+        )
+    }
+
+    /// Settings of all kinds, whether or not a configuration could say them.
+    pub(crate) fn settings() -> impl Strategy<Value = Settings> {
+        let some_paths = || prop::collection::vec(path(), 0..3);
+        let paths = (option::of(path()), option::of(path()), option::of(path()), some_paths());
+        let flags = any::<[bool; 5]>();
+        let numbers = (any::<[usize; 4]>(), option::of(1_usize..), any::<u64>(), any::<i32>());
+        let server = (any::<(i32, i32, i32)>(), server_names(), any::<i32>().prop_map(Verbosity));
+        (name(), paths, python(), table(), flags, (time(), time()), numbers, server).prop_map(
+            |(process_group, paths, python, mut options, flags, times, numbers, server)| {
+                let (python_home, first_on_path, worker, python_path) = paths;
+                options.base.python_path = python_path;
+                let ([request_threads, interpreter_threads, interpreter_limit, queue_limit], ..) =
+                    numbers;
+                let (_, stack_size, response_buffer, processes) = numbers;
+                let (slow_requests, request_timeout) = times;
+                let (server_version, server_names, verbosity) = server;
+                let [destroy_interpreters, multithread, multiprocess, run_once, keep_stdout] =
+                    flags;
+                Settings {
+                    process_group,
+                    python_home,
+                    first_on_path,
+                    python,
+                    worker,
+                    options,
+                    destroy_interpreters,
+                    slow_requests,
+                    request_timeout,
+                    request_threads,
+                    interpreter_threads,
+                    stack_size: stack_size.and_then(NonZeroUsize::new),
+                    interpreter_limit,
+                    queue_limit,
+                    response_buffer,
+                    processes,
+                    multithread,
+                    multiprocess,
+                    run_once,
+                    server_version,
+                    server_names,
+                    verbosity,
+                    keep_stdout,
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn settings_arrive_as_they_were_sent(settings in settings()) {
+            let sent = postcard::to_stdvec(&settings).unwrap();
+            prop_assert_eq!(postcard::from_bytes::<Settings>(&sent).unwrap(), settings);
         }
     }
 }

@@ -1,11 +1,13 @@
 //! How every thread of ours is made.
 
+use crate::Settings;
 use std::io;
 use std::mem::MaybeUninit;
+use std::num::NonZeroUsize;
 use std::thread::JoinHandle;
 
-/// Stack of an interpreter thread, whatever the server gives its own threads: deep recursion in
-/// an application must not depend on `ThreadStackSize`.
+/// Stack of a thread, whatever the server gives its own: deep recursion in an application must not
+/// depend on `ThreadStackSize`.
 const STACK_BYTES: usize = 8 << 20;
 
 /// Starts a thread on which no asynchronous signal is ever delivered: httpd stops and restarts its
@@ -18,9 +20,27 @@ pub fn spawn<T: Send + 'static>(
     name: String,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
+    spawn_with_stack(name, STACK_BYTES, body)
+}
+
+/// The same for a thread of an interpreter, whose stack is as large as the settings say.
+pub(crate) fn spawn_for_interpreter<T: Send + 'static>(
+    settings: &Settings,
+    name: String,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    let bytes = settings.stack_size.map_or(STACK_BYTES, NonZeroUsize::get);
+    spawn_with_stack(name, bytes, body)
+}
+
+fn spawn_with_stack<T: Send + 'static>(
+    name: String,
+    bytes: usize,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
     // A thread inherits its maker's mask, so there is no moment in which it could take a signal.
     let mask = block_asynchronous_signals();
-    let started = std::thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(body);
+    let started = std::thread::Builder::new().name(name).stack_size(bytes).spawn(body);
     // SAFETY: `mask` is the mask this thread had; a null third argument asks for nothing back.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask, std::ptr::null_mut()) };
     started

@@ -290,7 +290,7 @@ fn settings(config: &ServerConfig) -> Settings {
         request_threads: threads,
         interpreter_threads: config.interpreter_threads.unwrap_or(threads),
         interpreter_limit: config.interpreter_limit.unwrap_or(defaults.interpreter_limit),
-        queue_limit: (threads * 2).max(defaults.queue_limit),
+        queue_limit: Settings::queue_limit_for(threads),
         response_buffer: config.response_buffer.unwrap_or(defaults.response_buffer),
         processes: mpm(AP_MPMQ_MAX_DAEMONS),
         multithread: threads > 1,
@@ -300,6 +300,7 @@ fn settings(config: &ServerConfig) -> Settings {
         verbosity: log::server_verbosity(),
         // SAFETY: the name is a literal; httpd -X defines it.
         keep_stdout: unsafe { ap_exists_config_define(c"DEBUG".as_ptr()) } != 0,
+        ..defaults
     }
 }
 

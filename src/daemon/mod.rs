@@ -6,6 +6,7 @@ mod client;
 mod group;
 mod mark;
 mod server;
+mod settings;
 mod wire;
 
 pub(crate) use mark::Mark;
@@ -14,3 +15,4 @@ pub use client::{Address, Conversation, Workers};
 pub use group::{
     Id, Identity, Owner, ProcessGroup, Python, Renewal, Resources, Response, Socket, Timeouts,
 };
+pub use settings::settings;

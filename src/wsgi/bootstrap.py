@@ -225,6 +225,11 @@ def add_python_path(paths):
     return None
 
 
+def put_first(path):
+    """Puts a directory before everything on sys.path, without what its .pth files name."""
+    sys.path[:] = [path] + [entry for entry in sys.path if entry != path]
+
+
 def frames(exception):
     """Formats a traceback without what exceptions say: that may hold a password."""
     import traceback  # only where something has failed

@@ -10,6 +10,7 @@
 //! - [`extensions`]: which extension modules may be loaded.
 //! - [`file`]: the file behind a `wsgi.file_wrapper`.
 //! - [`running`]: which requests run, and what the module `mod_wsgi` asks.
+//! - [`search_path`]: what the configuration puts on `sys.path`.
 //! - [`serve`]: calling the application and sending what it returns.
 //! - [`hook`]: calling functions of a hook script.
 
@@ -23,6 +24,7 @@ mod request;
 mod residents;
 mod running;
 mod script;
+mod search_path;
 mod serve;
 
 pub use residents::COMPATIBLE_VERSION;

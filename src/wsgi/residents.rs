@@ -3,18 +3,18 @@
 use super::extensions::Judge;
 use super::running::{self, Running};
 use super::script::{Failure, Scripts};
+use super::search_path::SearchPath;
 use super::{errors, hook, input, request};
 use crate::gate::Gate;
 use crate::interp::ending::{self, ExitFunctions};
 use crate::interp::exception::Exception;
 use crate::interp::{Attached, Kept, Object, Raised};
 use crate::options::Resolved;
-use crate::{Code, GroupName, Script, Settings};
+use crate::{GroupName, Script, Settings};
 use cpython_sys::*;
 use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 use std::ffi::CStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,6 +47,7 @@ pub(crate) struct Residents {
     pub(super) events: Events,
     keys: Guarded<HashMap<Box<[u8]>, Kept>>,
     exit: ExitFunctions,
+    search_path: SearchPath,
     /// Formats a stack, where somebody watches requests.
     format_stack: Option<Kept>,
 }
@@ -126,11 +127,12 @@ impl Residents {
         let keep_stdout = Object::boolean(py, settings.keep_stdout);
         bootstrap.attribute(c"redirect")?.call([&stream, &keep_stdout])?;
         let name = Object::latin1(py, group.as_bytes())?;
+        let process_group = Object::latin1(py, settings.process_group.as_bytes())?;
         let version = versions(py, COMPATIBLE_VERSION)?;
 
         let attributes = dict(py)?;
         attributes.set_item_named(c"version", &version)?;
-        attributes.set_item_named(c"process_group", &Object::text(py, "")?)?;
+        attributes.set_item_named(c"process_group", &process_group)?;
         attributes.set_item_named(c"application_group", &name)?;
         let threads = i64::try_from(settings.interpreter_threads).unwrap_or(i64::MAX);
         attributes.set_item_named(c"threads_per_process", &Object::integer(py, threads)?)?;
@@ -142,7 +144,8 @@ impl Residents {
 
         bootstrap.attribute(c"announce_exit")?.call([&Object::text(py, &group.to_string())?])?;
 
-        add_python_path(&bootstrap, &options.python_path)?;
+        let search_path = SearchPath::new(settings);
+        search_path.add(&bootstrap, &options.python_path)?;
         restrict(py, options, &stream)?;
         if let Some(interval) = options.switch_interval {
             let set = Object::import(py, c"sys")?.attribute(c"setswitchinterval")?;
@@ -164,12 +167,12 @@ impl Residents {
         base.set_item_named(c"wsgi.version", &pair(py, 1, 0)?)?;
         base.set_item_named(c"wsgi.multithread", &Object::boolean(py, settings.multithread))?;
         base.set_item_named(c"wsgi.multiprocess", &Object::boolean(py, settings.multiprocess))?;
-        base.set_item_named(c"wsgi.run_once", &Object::boolean(py, false))?;
+        base.set_item_named(c"wsgi.run_once", &Object::boolean(py, settings.run_once))?;
         base.set_item_named(c"wsgi.input_terminated", &Object::boolean(py, true))?;
         base.set_item_named(c"wsgi.file_wrapper", &bootstrap.attribute(c"FileWrapper")?)?;
         base.set_item_named(c"apache.version", &versions(py, settings.server_version)?)?;
         base.set_item_named(c"mod_wsgi.version", &version)?;
-        base.set_item_named(c"mod_wsgi.process_group", &Object::text(py, "")?)?;
+        base.set_item_named(c"mod_wsgi.process_group", &process_group)?;
         base.set_item_named(c"mod_wsgi.application_group", &name)?;
         base.set_item_named(c"mod_wsgi.queue_start", &Object::float(py, 0.0)?)?;
         base.set_item_named(c"mod_wsgi.daemon_start", &Object::float(py, 0.0)?)?;
@@ -198,6 +201,7 @@ impl Residents {
                 join_threads: Kept::new(bootstrap.attribute(c"join_threads")?),
                 run_exit_callbacks: Kept::new(bootstrap.attribute(c"run_exit_callbacks")?),
             },
+            search_path,
             format_stack,
         })
     }
@@ -249,10 +253,9 @@ impl Residents {
     /// Puts lists of directories before everything on `sys.path`, for a group that moves in here.
     pub(crate) fn add_python_path(&self, py: Attached<'_>, lists: &[Vec<PathBuf>]) {
         let added = Object::import(py, c"_mod_manifold")
-            .and_then(|bootstrap| add_python_path(&bootstrap, lists));
+            .and_then(|bootstrap| self.search_path.add(&bootstrap, lists));
         if let Err(raised) = added {
-            let exception = Exception::take(py, raised);
-            tracing::error!("{}: WSGIPythonPath: {}", Code::PathNotAdded, exception.summary());
+            self.search_path.tell(&Exception::take(py, raised).summary());
         }
     }
 
@@ -313,23 +316,6 @@ impl Residents {
         }
         self.scripts.release(py);
     }
-}
-
-/// Puts lists of directories before everything on `sys.path`, one after the other.
-fn add_python_path(bootstrap: &Object<'_>, lists: &[Vec<PathBuf>]) -> Result<(), Raised> {
-    let py = bootstrap.py();
-    for paths in lists {
-        let list = list(py)?;
-        for path in paths {
-            let path = Object::path(py, path.as_os_str().as_bytes())?;
-            list.attribute(c"append")?.call([&path])?;
-        }
-        let problem = bootstrap.attribute(c"add_python_path")?.call([&list])?;
-        if !problem.is_none() {
-            tracing::error!("{}: WSGIPythonPath: {}", Code::PathNotAdded, problem.to_text()?);
-        }
-    }
-    Ok(())
 }
 
 /// Takes from applications what the options say.
@@ -400,7 +386,7 @@ pub(super) fn dict(py: Attached<'_>) -> Result<Object<'_>, Raised> {
     unsafe { Object::from_owned(py, PyDict_New()) }
 }
 
-fn list(py: Attached<'_>) -> Result<Object<'_>, Raised> {
+pub(super) fn list(py: Attached<'_>) -> Result<Object<'_>, Raised> {
     // SAFETY: attached; it returns a new reference or raises.
     unsafe { Object::from_owned(py, PyList_New(0)) }
 }

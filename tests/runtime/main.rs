@@ -10,5 +10,6 @@ mod harness;
 mod calls;
 mod events;
 mod life;
+mod process_group;
 mod requests;
 mod threads;
