@@ -110,6 +110,8 @@ codes! {
     HeaderTooLong = 43,
     /// httpd and a worker process do not understand each other.
     WorkerForeign = 44,
+    /// A worker process could not start.
+    WorkerNotStarted = 45,
 }
 
 impl Code {

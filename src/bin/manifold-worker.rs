@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 const HELP: &str = "\
-usage: manifold-worker --probe | --version | --help
+usage: manifold-worker --serve | --probe | --version | --help
 
+  --serve    serve requests of a process group, for the httpd that has started this and has handed down
+             what it is to do
   --probe    load one extension module in interpreters of this throw-away process and say how that
              went; the question comes on standard input, the answer goes to standard output
 
@@ -18,6 +20,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     match argument.to_str() {
+        Some("--serve") => manifold::daemon::serve(),
         Some("--probe") => manifold::answer_probe(),
         Some("--version") => {
             let version = env!("CARGO_PKG_VERSION");

@@ -4,10 +4,14 @@
 mod channel;
 mod client;
 mod group;
+mod life;
+mod log;
 mod mark;
+mod orders;
 mod server;
 mod settings;
 mod wire;
+mod worker;
 
 pub(crate) use mark::Mark;
 
@@ -15,4 +19,6 @@ pub use client::{Address, Conversation, Workers};
 pub use group::{
     Id, Identity, Owner, ProcessGroup, Python, Renewal, Resources, Response, Socket, Timeouts,
 };
+pub use orders::{Orders, Preload};
 pub use settings::settings;
+pub use worker::{descriptor, serve};

@@ -7,7 +7,7 @@ use super::{Mark, ProcessGroup};
 use crate::conversation::queued_too_long;
 use crate::{
     Code, Conversation, Event, FilePart, GroupName, Head, Job, Level, LogEntry, Outcome, Part,
-    Patience, Peer, Refusal, Reply, Runtime, Stored, spawn,
+    Patience, Peer, Refusal, Reply, Runtime, Stored, Timeout, spawn,
 };
 use rustix::event::{PollFd, PollFlags};
 use slab::Slab;
@@ -17,12 +17,16 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long the other end has to say who it is.
 const GREETING: Duration = Duration::from_secs(10);
+
+/// How long an application has to end a request after it was interrupted, unless interrupt-timeout says
+/// so.
+const INTERRUPTED: Duration = Duration::from_secs(5);
 
 /// How much of a file goes into one frame.
 const PIECE: usize = 256 * 1024;
@@ -37,6 +41,7 @@ pub(crate) struct Server {
     group: GroupName,
     secret: Secret,
     queue_timeout: Option<Duration>,
+    request_timeout: Option<Timeout>,
     header_line: usize,
     connections: Mutex<Connections>,
     limit: usize,
@@ -59,6 +64,8 @@ pub(crate) struct Activity {
     served: AtomicU64,
     /// Milliseconds from `since` to when a request last began or ended.
     last: AtomicU64,
+    /// A request has taken too long.
+    late: AtomicBool,
 }
 
 /// A connection as others see it.
@@ -90,12 +97,14 @@ impl Server {
             active: AtomicUsize::new(0),
             served: AtomicU64::new(0),
             last: AtomicU64::new(0),
+            late: AtomicBool::new(false),
         };
         Arc::new(Self {
             runtime,
             group: group.name.clone(),
             secret,
             queue_timeout: group.timeouts.queue,
+            request_timeout: request_timeout(group),
             header_line: group.response.header_limit.map_or(HEADER_LINE, Into::into),
             connections: Mutex::default(),
             limit,
@@ -336,6 +345,11 @@ impl Activity {
         self.served.load(Ordering::SeqCst)
     }
 
+    /// Whether a request has taken longer than request-timeout.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed)
+    }
+
     /// For how long no request has begun or ended.
     pub(crate) fn quiet_for(&self) -> Duration {
         self.since
@@ -384,6 +398,7 @@ impl Exchange<'_> {
                 None => return Err(queued_too_long(group, limit)),
             },
         };
+        job.timeout = job.timeout.or(self.server.request_timeout);
         // The buffers of the slot's job are ours for the next request.
         self.server.runtime.dispatch(group, patience, |slot| std::mem::swap(slot, job))
     }
@@ -432,11 +447,10 @@ impl Exchange<'_> {
                 if self.fail(&refusal, mark) { Goes::Ended } else { Goes::Away }
             }
             Event::Failed(refusal) => {
-                if self.fail(&refusal, mark) {
-                    Goes::Ended
-                } else {
-                    Goes::Away
+                if refusal.code == Code::RequestTimeout {
+                    self.server.activity.late.store(true, Ordering::Relaxed);
                 }
+                if self.fail(&refusal, mark) { Goes::Ended } else { Goes::Away }
             }
         }
     }
@@ -558,6 +572,15 @@ impl Exchange<'_> {
         self.frames.shrink_to(PIECE);
         sent
     }
+}
+
+/// How long a request may take: `request-timeout`, and more with more threads, since those left serve
+/// the others. Then its application is interrupted, the client is told, and the process is replaced.
+fn request_timeout(group: &ProcessGroup) -> Option<Timeout> {
+    #[expect(clippy::cast_precision_loss, reason = "a number of threads")]
+    let factor = 1.0 + (group.threads.max(1) as f64).ln();
+    let limit = group.timeouts.request?.mul_f64(factor);
+    Some(Timeout { limit, grace: group.timeouts.interrupt.unwrap_or(INTERRUPTED) })
 }
 
 /// How long ago that many microseconds since 1970 were over.

@@ -1,0 +1,282 @@
+//! A worker process from its first to its last moment.
+//!
+//! httpd's parent starts `manifold-worker --serve` with three descriptors beside the standard ones, and
+//! with one thread. It reads its orders, becomes who it is to be, starts Python, loads what is loaded
+//! ahead, and serves its socket, until [`Life`] says that it ends.
+
+use super::life::{Life, Order, Reason, State, Step};
+use super::orders::Orders;
+use super::server::Server;
+use super::{log, settings};
+use crate::{
+    Answer, Code, Conversation, Event, Left, Limits, LogEntry, Peer, Reply, Runtime, Task, spawn,
+};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// The descriptors that httpd's parent leaves to a worker process, as the first free ones.
+pub mod descriptor {
+    /// The orders.
+    pub const ORDERS: i32 = 3;
+    /// The listening socket.
+    pub const LISTENER: i32 = 4;
+    /// Ends when neither httpd's parent nor one of its children has a use for the process.
+    pub const LIFELINE: i32 = 5;
+}
+
+/// How long a process without shutdown-timeout may take.
+const LONG: Duration = Duration::from_secs(24 * 3600);
+
+/// How much later than it should a stop may take until the process goes all the same.
+const REAPING: Duration = Duration::from_secs(1);
+
+/// Runs this process as a worker process; returns when it is to exit.
+pub fn serve() -> ExitCode {
+    // SAFETY: it only looks whether the numbers are descriptors.
+    let is_open = |number| unsafe { libc::fcntl(number, libc::F_GETFD) } != -1;
+    if ![descriptor::ORDERS, descriptor::LISTENER, descriptor::LIFELINE].into_iter().all(is_open) {
+        eprintln!("manifold-worker: --serve is for httpd, which hands descriptors over with it");
+        return ExitCode::from(2);
+    }
+    let [orders, listener, lifeline] =
+        [descriptor::ORDERS, descriptor::LISTENER, descriptor::LIFELINE].map(take_descriptor);
+    let orders = match Orders::read(File::from(orders)) {
+        Ok(orders) => orders,
+        Err(why) => {
+            log::start(crate::Verbosity::default());
+            tracing::error!("{}: a worker process cannot start: {why}", Code::WorkerForeign);
+            return ExitCode::FAILURE;
+        }
+    };
+    log::start(orders.settings.verbosity);
+    match Worker::start(orders, listener, lifeline) {
+        Ok(worker) => worker.live(),
+        Err(why) => {
+            tracing::error!("{}: a worker process cannot start: {why}", Code::WorkerNotStarted);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A descriptor that this process has inherited, for itself alone.
+fn take_descriptor(number: RawFd) -> OwnedFd {
+    // SAFETY: the caller has found it open, and nothing else in this process knows of it.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    // Programs that applications start do not inherit it.
+    let _ = rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC);
+    descriptor
+}
+
+struct Worker {
+    server: Arc<Server>,
+    life: Life,
+    born: Instant,
+    lifeline: OwnedFd,
+    signals: &'static OwnedFd,
+    stop_accepting: Arc<OwnedFd>,
+    shutdown: Duration,
+    name: String,
+}
+
+impl Worker {
+    fn start(orders: Orders, listener: OwnedFd, lifeline: OwnedFd) -> Result<Self, String> {
+        let born = Instant::now();
+        let group = &orders.group;
+        let signals =
+            hear_signals().map_err(|error| format!("no signals can be heard: {error}"))?;
+        let failed = |what: &str, error: io::Error| format!("{what}: {error}");
+        let stop_accepting = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)
+            .map(Arc::new)
+            .map_err(|error| failed("no eventfd", error.into()))?;
+        let runtime = Runtime::start(settings::settings(&orders.settings, group));
+        load_ahead(&runtime, &orders);
+        let server = Server::new(runtime, group, orders.secret, orders.connections);
+        let (also, stop) = (Arc::clone(&server), Arc::clone(&stop_accepting));
+        let listener = UnixListener::from(listener);
+        spawn("mnf-accept".to_owned(), move || also.accept(&listener, &stop))
+            .map_err(|error| failed("no thread to accept connections", error))?;
+        let shutdown = group.timeouts.shutdown.unwrap_or(LONG);
+        Ok(Self {
+            server,
+            life: Life::new(&group.renewal, &group.timeouts),
+            born,
+            lifeline,
+            signals,
+            stop_accepting,
+            shutdown,
+            name: group.name.to_string(),
+        })
+    }
+
+    /// Waits for the end, and brings it about.
+    fn live(mut self) -> ExitCode {
+        tracing::info!("a worker process of process group '{}' serves requests", self.name);
+        let mut fades = None;
+        let reason = loop {
+            let order = self.wait();
+            let state = self.state();
+            match self.life.step(&state, order) {
+                Step::Serve => {}
+                Step::Fade(reason, limit) => {
+                    if fades.replace(reason) != Some(reason) {
+                        tracing::info!(
+                            "a worker process of process group '{}' ends when its requests have, in \
+                             {} s at most: {reason}",
+                            self.name,
+                            limit.as_secs_f64()
+                        );
+                    }
+                }
+                Step::End(reason) => break reason,
+            }
+        };
+        self.end(reason)
+    }
+
+    /// Waits until something is to be looked at.
+    fn wait(&self) -> Option<Order> {
+        let limit = self.life.look_again(&self.state());
+        let limit = Timespec::try_from(limit).expect("a short time");
+        let mut wanted =
+            [PollFd::new(self.signals, PollFlags::IN), PollFd::new(&self.lifeline, PollFlags::IN)];
+        // Interrupted by a signal: that is seen below.
+        let _ = rustix::event::poll(&mut wanted, Some(&limit));
+        let orphaned = !wanted[1].revents().is_empty();
+        let _ = rustix::io::read(self.signals, &mut [0; 8]);
+        let heard = HEARD.swap(0, Ordering::SeqCst);
+        let is_heard = |signal: i32| heard & 1 << signal != 0;
+        if is_heard(libc::SIGTERM) || is_heard(libc::SIGINT) {
+            Some(Order::Terminate)
+        } else if orphaned {
+            Some(Order::Orphaned)
+        } else if is_heard(libc::SIGUSR1) {
+            Some(Order::Evict)
+        } else if is_heard(libc::SIGXCPU) {
+            Some(Order::CpuTime)
+        } else {
+            None
+        }
+    }
+
+    fn state(&self) -> State {
+        let activity = &self.server.activity;
+        State {
+            age: self.born.elapsed(),
+            active: activity.active(),
+            served: activity.served(),
+            quiet: activity.quiet_for(),
+            late: activity.is_late(),
+        }
+    }
+
+    fn end(self, reason: Reason) -> ExitCode {
+        tracing::info!("a worker process of process group '{}' ends: {reason}", self.name);
+        let deadline = Instant::now() + self.shutdown;
+        let reaper = move || {
+            std::thread::sleep((deadline + REAPING).saturating_duration_since(Instant::now()));
+            leave(1);
+        };
+        // Without one, what applications leave behind may hold the process up.
+        let _ = spawn("mnf-reaper".to_owned(), reaper);
+        let _ = rustix::io::write(&*self.stop_accepting, &1_u64.to_ne_bytes());
+        self.server.close();
+        let limits = Limits { requests: deadline, everything: deadline };
+        let left = self.server.runtime().finish(limits);
+        // What the last responses were is still being sent.
+        while self.server.activity.active() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if left == Left::Threads {
+            tracing::warn!(
+                "{}: a worker process of process group '{}' goes without what did not end within \
+                 shutdown-timeout ({} s)",
+                Code::NotEnded,
+                self.name,
+                self.shutdown.as_secs_f64()
+            );
+        }
+        // No destructor runs under threads that are left.
+        leave(0)
+    }
+}
+
+/// Ends the process, without destructors.
+fn leave(status: i32) -> ! {
+    // SAFETY: it ends the process.
+    unsafe { libc::_exit(status) }
+}
+
+/// Loads what is loaded before the first request, into all replicas, and waits for it. A failure is
+/// logged; the first request tries again.
+fn load_ahead(runtime: &Runtime, orders: &Orders) {
+    let mut loading = Vec::new();
+    for preload in &orders.preloads {
+        let Ok(script) = preload.script() else { continue };
+        let started = runtime.dispatch_to_each(&preload.group, |job| {
+            job.task = Task::Load;
+            job.script = Some(Arc::clone(&script));
+        });
+        match started {
+            Ok(conversations) => loading.extend(conversations),
+            Err(refusal) => tracing::error!("{refusal}"),
+        }
+    }
+    loading.iter().for_each(wait_for_load);
+}
+
+fn wait_for_load(conversation: &Conversation) {
+    loop {
+        match conversation.next() {
+            Event::Reply(Reply::Log(entry)) => LogEntry::write_alone(entry),
+            Event::Reply(Reply::AskVariable(_)) => conversation.answer(Answer::Variable(None)),
+            // A script that is being loaded has no request to ask about.
+            Event::Reply(Reply::Ask { .. }) => conversation.answer(Answer::Failed),
+            Event::Reply(Reply::Response(_) | Reply::Returned(_)) => return,
+            Event::Failed(refusal) => return tracing::error!("{refusal}"),
+        }
+    }
+}
+
+/// Signals that have come, as bits of their numbers.
+static HEARD: AtomicU32 = AtomicU32::new(0);
+
+/// What wakes the main thread.
+static WAKE: AtomicI32 = AtomicI32::new(-1);
+
+/// Has signals noted. Handlers, and not a mask: programs that applications start would inherit that.
+fn hear_signals() -> io::Result<&'static OwnedFd> {
+    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+    // It lives as long as the process, since a handler may run at any time.
+    let wake: &'static OwnedFd = Box::leak(Box::new(rustix::event::eventfd(0, flags)?));
+    WAKE.store(wake.as_raw_fd(), Ordering::SeqCst);
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGXCPU] {
+        // SAFETY: all bits zero is a valid sigaction, with an empty mask.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = note_signal as extern "C" fn(i32) as usize;
+        action.sa_flags = libc::SA_RESTART;
+        // SAFETY: the handler is async-signal-safe and stays.
+        if unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(wake)
+}
+
+/// Async-signal-safe.
+extern "C" fn note_signal(signal: i32) {
+    HEARD.fetch_or(1 << signal, Ordering::SeqCst);
+    let one = 1_u64;
+    // SAFETY: write(2) may be called in a handler, but leaves errno to whoever was interrupted.
+    unsafe {
+        let errno = *libc::__errno_location();
+        libc::write(WAKE.load(Ordering::SeqCst), (&raw const one).cast(), 8);
+        *libc::__errno_location() = errno;
+    }
+}
