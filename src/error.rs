@@ -112,6 +112,8 @@ codes! {
     WorkerForeign = 44,
     /// A worker process could not start.
     WorkerNotStarted = 45,
+    /// The request is for a process group that belongs to another virtual host.
+    ProcessGroupElsewhere = 46,
 }
 
 impl Code {

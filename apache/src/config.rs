@@ -6,6 +6,7 @@
 //! and one merge. Directives about processes live in the record of the main server.
 
 use crate::pattern::Pattern;
+use crate::process_groups::DaemonConfig;
 use crate::rules::Rules;
 use crate::{boundary, wsgi_module};
 use httpd_sys::{apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t, server_rec};
@@ -102,9 +103,11 @@ pub(crate) enum AliasedPaths {
     Pattern(Pattern),
 }
 
-/// A script that is loaded when a child starts.
+/// A script that is loaded when a process starts.
 #[derive(Debug)]
 pub(crate) struct Preload {
+    /// The processes that load it; the empty one is httpd's own.
+    pub(crate) process_group: GroupName,
     /// Where it is.
     pub(crate) script: Arc<Script>,
     /// The interpreter that loads it.
@@ -245,7 +248,7 @@ pub(crate) struct ServerConfig {
     /// WSGIScriptAlias and WSGIScriptAliasMatch, in the order of the configuration, a virtual host's
     /// before the main server's.
     pub(crate) aliases: Vec<Arc<ScriptAlias>>,
-    /// What is loaded when a child starts; of this server only.
+    /// What is loaded when a process starts; of this server only.
     pub(crate) preloads: Vec<Arc<Preload>>,
     /// WSGICaseSensitivity.
     pub(crate) case_sensitivity: Option<bool>,
@@ -258,6 +261,8 @@ pub(crate) struct ServerConfig {
     pub(crate) python_home: Option<PathBuf>,
     /// The Python of processes, and what its interpreters are to be like.
     pub(crate) python: PythonConfig,
+    /// WSGIDaemonProcess, of all servers, in the order of the configuration.
+    pub(crate) daemons: Vec<Arc<DaemonConfig>>,
     /// WSGIDaemonWorker.
     pub(crate) daemon_worker: Option<PathBuf>,
     /// WSGIInterpreterThreads.

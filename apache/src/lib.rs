@@ -10,6 +10,7 @@
 //! - `directives`, `config`, `rules`: what the configuration says, and how sections merge.
 //! - `child`: a child process from its first to its last moment.
 //! - `mapping`, `target`, `pattern`: which script answers a request; `naming`: in which group.
+//! - `process_groups`: the groups of daemon processes that the configuration defines.
 //! - `preload`: what is loaded before the first.
 //! - `handler`, `variables`, `body`, `response`, `files`: one request.
 //! - `proxies`: what a proxy in front says about it.
@@ -34,6 +35,7 @@ mod naming;
 mod nesting;
 mod pattern;
 mod preload;
+mod process_groups;
 mod proxies;
 mod request;
 mod response;

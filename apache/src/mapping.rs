@@ -64,7 +64,8 @@ pub(crate) fn case_sensitive(r: Request<'_>) -> bool {
     server_config(r).case_sensitivity.unwrap_or(true)
 }
 
-fn server_config(r: Request<'_>) -> &ServerConfig {
+/// What the server that a request is for says, with what the main server says.
+pub(crate) fn server_config(r: Request<'_>) -> &ServerConfig {
     // SAFETY: the record is of this type, and nobody changes it once requests are served.
     unsafe { &*r.server_configuration().cast::<ServerConfig>() }
 }

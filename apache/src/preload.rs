@@ -21,7 +21,7 @@ pub(crate) fn load_all(runtime: &Runtime, main: *mut server_rec) {
     while let Some(server) = unsafe { next.as_ref() } {
         // SAFETY: the server is live, and children change no configuration.
         let config = unsafe { config::server(next) };
-        for preload in &config.preloads {
+        for preload in config.preloads.iter().filter(|preload| preload.process_group.is_main()) {
             let group = group_of(preload, server);
             if !seen.insert((group.clone(), preload.script.path_bytes())) {
                 continue;

@@ -25,7 +25,7 @@ const TYPES: &str = "ap_directive_t|module|module_struct|command_rec|cmd_parms|r
     |process_rec|apr_pool_t|apr_table_(t|entry_t)|apr_array_header_t|apr_bucket|apr_bucket_brigade\
     |apr_bucket_type_t|apr_status_t|ap_filter_t|ap_logconf|apr_read_type_e|ap_input_mode_t|cmd_how|ap_version_t|apr_filetype_e\
     |authn_provider|authz_provider|authn_status|authz_status";
-const VARIABLES: &str = "ap_server_conf|ap_my_pid|apr_bucket_type_(eos|flush|error|eor)\
+const VARIABLES: &str = "ap_server_conf|ap_unixd_config|ap_my_pid|apr_bucket_type_(eos|flush|error|eor)\
     |ap_bucket_type_error|MODULE_MAGIC_(COOKIE|NUMBER_MAJOR|NUMBER_MINOR)|APLOG_.*|HTTP_.*|OK|DECLINED\
     |DONE|RSRC_CONF|ACCESS_CONF|OR_.*|OPT_.*|EXEC_ON_READ|AP_MPMQ_.*|APR_HAS_.*_SERIALIZE|APR_HOOK_.*|AP_REQ_.*|AP_SQ_.*\
     |APR_SUCCESS|APR_EOF|APR_EGENERAL|APR_ENOMEM|APR_FOPEN_.*|APR_OS_START_.*|AP_SERVER_(MAJOR|MINOR|PATCHLEVEL)VERSION_NUMBER\

@@ -12,6 +12,7 @@
 #include "ap_mmn.h"
 #include "util_filter.h"
 #include "util_script.h"
+#include "unixd.h"
 #include "apr_buckets.h"
 #include "apr_optional.h"
 #include "apr_strings.h"

@@ -187,9 +187,9 @@ pub struct Response {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// `script-user=`.
-    pub user: Option<String>,
+    pub user: Option<Id>,
     /// `script-group=`.
-    pub group: Option<String>,
+    pub group: Option<Id>,
 }
 
 impl ProcessGroup {

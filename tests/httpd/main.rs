@@ -15,6 +15,7 @@ mod clients;
 mod compatibility;
 mod contexts;
 mod contract;
+mod daemon_directive;
 mod directives;
 mod disconnect;
 mod environ;

@@ -1,5 +1,6 @@
 //! The directives: one row each, and a file for each topic.
 
+mod daemon;
 mod group;
 mod hook;
 mod old;
@@ -14,9 +15,10 @@ mod telemetry;
 mod words;
 
 use crate::boundary;
+use crate::process_groups::Host;
 use httpd_sys::{
     AP_SQ_MAIN_STATE, AP_SQ_MS_RUN_MPM, Command, CommandTable, NOT_IN_HTACCESS,
-    ap_check_cmd_context, ap_state_query, apr_pool_t, cmd_parms,
+    ap_check_cmd_context, ap_server_conf, ap_state_query, apr_pool_t, cmd_parms,
 };
 use manifold::{Code, Level};
 use rows::{ROWS, Row};
@@ -47,6 +49,7 @@ fn apply(name: &str) -> Option<Apply> {
         "WSGICallableObject" => script::callable_object,
         "WSGIScriptReloading" => script::script_reloading,
         "WSGIPassAuthorization" => script::pass_authorization,
+        "WSGIDaemonProcess" => daemon::daemon_process,
         "WSGIProcessGroup" => group::process_group,
         "WSGIApplicationGroup" => group::application_group,
         "WSGIChunkedRequest" => request::chunked_request,
@@ -170,6 +173,38 @@ impl Directive<'_> {
         let server = unsafe { (*self.parameters).server };
         // SAFETY: directives run one after the other, and the reference ends with this one.
         unsafe { crate::config::server(server) }
+    }
+
+    /// The record of the main server, whichever server the directive stands in.
+    fn main_server(&mut self) -> &mut crate::config::ServerConfig {
+        // SAFETY: httpd's parameters are live for the call.
+        let server = unsafe { (*self.parameters).server };
+        // SAFETY: see above, so is the server in them.
+        let main = if unsafe { (*server).is_virtual } == 0 {
+            server
+        } else {
+            // SAFETY: httpd sets it before it carries out directives, on this thread.
+            unsafe { ap_server_conf }
+        };
+        assert!(!main.is_null(), "httpd knows its main server while it carries out directives");
+        // SAFETY: directives run one after the other, and the reference ends with this one.
+        unsafe { crate::config::server(main) }
+    }
+
+    /// The virtual host the directive stands in.
+    fn host(&self) -> Option<Host> {
+        // SAFETY: httpd's parameters and their server are live for the call, and the server for as
+        // long as its record.
+        unsafe { Host::of((*self.parameters).server) }
+    }
+
+    /// Its file and line.
+    fn place(&self) -> String {
+        // SAFETY: httpd's parameters are live for the call, and so is the tree of directives.
+        let at = unsafe { &*(*self.parameters).directive };
+        // SAFETY: httpd keeps the name of a file as a C string.
+        let file = unsafe { CStr::from_ptr(at.filename) }.to_string_lossy();
+        format!("line {} of {file}", at.line_num)
     }
 
     /// The text as C wants it.

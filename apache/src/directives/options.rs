@@ -12,7 +12,7 @@ use std::ffi::CStr;
 use std::num::{NonZeroU64, NonZeroUsize};
 
 /// More than any machine has processors.
-const MOST_REPLICAS: usize = 1024;
+pub(super) const MOST_REPLICAS: usize = 1024;
 
 /// What sets an option, of what stands behind its directive.
 type Set = fn(&mut SpokenOptions, &str, Words<'_>) -> Result<(), String>;
@@ -176,7 +176,7 @@ fn maximum_requests(
 }
 
 /// How many threads can run at once, by the affinity and the control groups of this process.
-fn processors() -> NonZeroUsize {
+pub(super) fn processors() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 

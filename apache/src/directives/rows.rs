@@ -50,6 +50,12 @@ pub(super) const ROWS: &[Row] = &[
         place: Place::Htaccess,
     },
     Row {
+        name: c"WSGIDaemonProcess",
+        arguments: c"name [option=value ...]",
+        default: "none",
+        place: Place::Server,
+    },
+    Row {
         name: c"WSGIProcessGroup",
         arguments: c"name",
         default: "`%{GLOBAL}`",

@@ -9,7 +9,8 @@ use crate::config::{
     ScriptAlias,
 };
 use crate::pattern::Pattern;
-use manifold::{PYTHON_VERSION, REPLACES_INTERPRETERS, Reload, Script};
+use crate::process_groups::{Unusable, usable};
+use manifold::{GroupName, PYTHON_VERSION, REPLACES_INTERPRETERS, Reload, Script};
 use std::sync::Arc;
 
 /// The callable of every handler script.
@@ -64,7 +65,7 @@ fn alias(directive: &mut Directive<'_>, from: AliasedPaths) -> Result<(), String
         && !contains_form(application.as_bytes())
         && !(matches!(from, AliasedPaths::Pattern(_)) && target.to_bytes().contains(&b'$'))
     {
-        preload(directive, target.to_bytes(), process.as_bytes(), group.clone())?;
+        preload(directive, target.to_bytes(), process.clone(), group.clone())?;
     }
     directive.server().aliases.push(Arc::new(ScriptAlias { from, target, options }));
     Ok(())
@@ -94,8 +95,9 @@ pub(super) fn import_script(directive: &mut Directive<'_>) -> Result<(), String>
     };
     match process {
         GroupRule::Fixed(process) => {
-            preload(directive, &path, process.as_bytes(), application)?;
-            directive.server().needs_python = true;
+            let embedded = process.is_main();
+            preload(directive, &path, process, application)?;
+            directive.server().needs_python |= embedded;
             Ok(())
         }
         _ => Err(format!(
@@ -110,19 +112,30 @@ pub(super) fn import_script(directive: &mut Directive<'_>) -> Result<(), String>
 fn preload(
     directive: &mut Directive<'_>,
     path: &[u8],
-    process_group: &[u8],
+    process_group: GroupName,
     application_group: GroupRule,
 ) -> Result<(), String> {
-    if !process_group.is_empty() {
-        return Err(format!(
-            "{}: no daemon process '{}' is configured; %{{GLOBAL}} stands for httpd's own processes",
-            directive.name,
-            String::from_utf8_lossy(process_group)
-        ));
+    if !process_group.is_main() {
+        // SAFETY: httpd's parameters and their server are live for the call.
+        let server = unsafe { &*(*directive.parameters).server };
+        let name = directive.name;
+        match usable(&directive.main_server().daemons, &process_group, server) {
+            Ok(_) => {}
+            Err(Unusable::Undefined) => {
+                return Err(format!(
+                    "{name}: no daemon process '{process_group}' is configured so far, and \
+                     WSGIDaemonProcess has to stand before this; %{{GLOBAL}} stands for httpd's own \
+                     processes"
+                ));
+            }
+            Err(Unusable::Elsewhere(daemon)) => {
+                return Err(format!("{name}: {}", daemon.not_for(server)));
+            }
+        }
     }
     let script = Script::new(path, DEFAULT_CALLABLE)
         .map_err(|_| directive.refuse(path, "a path without NUL bytes"))?;
-    let preload = Preload { script: Arc::new(script), application_group };
+    let preload = Preload { process_group, script: Arc::new(script), application_group };
     directive.server().preloads.push(Arc::new(preload));
     Ok(())
 }
