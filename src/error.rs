@@ -114,6 +114,8 @@ codes! {
     WorkerNotStarted = 45,
     /// The request is for a process group that belongs to another virtual host.
     ProcessGroupElsewhere = 46,
+    /// The process group may not serve the file, for its owner or its mode.
+    FileOwner = 47,
 }
 
 impl Code {
@@ -127,6 +129,7 @@ impl Code {
             | Self::WorkerUnreachable => 503,
             Self::WorkerLost => 502,
             Self::RequestTimeout | Self::WorkerSilent | Self::QueueTimeout => 504,
+            Self::FileOwner => 403,
             _ => 500,
         }
     }

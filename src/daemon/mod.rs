@@ -8,6 +8,7 @@ mod life;
 mod log;
 mod mark;
 mod orders;
+mod ownership;
 mod server;
 mod settings;
 mod wire;
