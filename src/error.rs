@@ -116,6 +116,8 @@ codes! {
     ProcessGroupElsewhere = 46,
     /// The process group may not serve the file, for its owner or its mode.
     FileOwner = 47,
+    /// A worker process has died.
+    WorkerDied = 48,
 }
 
 impl Code {

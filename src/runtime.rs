@@ -48,8 +48,13 @@ impl Runtime {
     /// Starts CPython on a thread of its own and waits until it has started. Where it cannot be
     /// started, that is logged, and every request is refused with [`Code::PythonNotStarted`].
     pub fn start(settings: Settings) -> Self {
-        let threads = settings.request_threads.max(settings.interpreter_threads);
         let store = Store::new(settings.response_buffer);
+        Self::start_with_store(settings, store)
+    }
+
+    /// The same, with a store that others in the process use as well.
+    pub fn start_with_store(settings: Settings, store: Arc<Store>) -> Self {
+        let threads = settings.request_threads.max(settings.interpreter_threads);
         let shared = Arc::new(Shared::new(settings));
         let main = Group::start_main(&shared);
         let refusal = main.refusal().map(|refusal| {

@@ -21,6 +21,11 @@ pub(crate) fn quiet(body: impl FnOnce()) {
     let _ = guard(body);
 }
 
+/// Runs the body of a hook that answers something; `None` where it has panicked.
+pub(crate) fn answer<T>(body: impl FnOnce() -> T) -> Option<T> {
+    guard(body)
+}
+
 /// Runs the body of a directive. An error message, or a panic, is what `httpd -t` prints.
 pub(crate) fn directive(
     pool: *mut apr_pool_t,

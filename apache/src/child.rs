@@ -1,7 +1,8 @@
 //! A child process from its first to its last moment.
 //!
 //! `child_init` runs in the child, after the fork: it starts the log thread, Python, and the
-//! **keeper**, a thread that carries out what the hooks ask for. The hooks themselves only set a
+//! **keeper**, a thread that carries out what the hooks ask for. Where there are process groups, Python
+//! waits for the first request that runs inside httpd. The hooks themselves only set a
 //! bit and wake it, because prefork calls them from a signal handler, on a thread that may be in
 //! the middle of one of our requests: there no lock may be taken and nothing allocated.
 //!
@@ -15,16 +16,16 @@
 //! written its logs: no destructor runs under a live thread.
 
 use crate::config::{self, ServerConfig};
-use crate::{boundary, log, preload, signals};
+use crate::{boundary, daemons, log, preload, signals};
 use httpd_sys::*;
-use manifold::{Code, Gil, Left, Level, Limits, Refusal, Runtime, ServerNames, Settings};
+use manifold::{Code, Gil, Left, Level, Limits, Refusal, Runtime, ServerNames, Settings, Store};
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -47,7 +48,9 @@ static CHILD: OnceLock<Child> = OnceLock::new();
 static LEAVE_BY_EXIT: AtomicBool = AtomicBool::new(false);
 
 pub(crate) struct Child {
-    runtime: Runtime,
+    settings: Settings,
+    store: Arc<Store>,
+    runtime: OnceLock<Runtime>,
     orders: AtomicU8,
     /// Wakes the keeper.
     wake: OwnedFd,
@@ -81,7 +84,7 @@ pub(crate) fn runtime() -> Result<&'static Runtime, Refusal> {
 /// There is none in this child.
 pub(crate) fn runtime_for_hooks() -> Result<&'static Runtime, Refusal> {
     if let Some(child) = CHILD.get() {
-        return Ok(&child.runtime);
+        return Ok(child.runtime());
     }
     Err(if RESTRICTED.load(Ordering::Relaxed) {
         let detail = "a hook script is named in .htaccess only, and WSGIRestrictEmbedded is on, so httpd's \
@@ -111,6 +114,8 @@ pub(crate) unsafe extern "C" fn init(pool: *mut apr_pool_t, server: *mut server_
         signals::init();
         let log_thread = log::start();
         let settings = settings(config);
+        let store = Store::new(settings.response_buffer);
+        daemons::init_child(&store);
         let (Some(wake), Some(done)) = (event_descriptor(), event_descriptor()) else {
             let text = format!(
                 "{}: no eventfd, so Python is not started: {}; raise the limit on open files (ulimit -n)",
@@ -120,7 +125,9 @@ pub(crate) unsafe extern "C" fn init(pool: *mut apr_pool_t, server: *mut server_
             return log::server(Level::Error, &text);
         };
         let child = Child {
-            runtime: Runtime::start(settings),
+            settings,
+            store,
+            runtime: OnceLock::new(),
             orders: AtomicU8::new(0),
             wake,
             done,
@@ -151,7 +158,9 @@ pub(crate) unsafe extern "C" fn init(pool: *mut apr_pool_t, server: *mut server_
             )
         };
         // Last, so that a child that is told to stop meanwhile does that as always.
-        preload::load_all(&child.runtime, server);
+        if needs_python || !daemons::any() {
+            preload::load_all(child.runtime(), server);
+        }
     });
 }
 
@@ -197,6 +206,13 @@ unsafe extern "C" fn leave(_: *mut c_void) -> c_int {
     0
 }
 impl Child {
+    /// Python, which the first call starts.
+    fn runtime(&self) -> &Runtime {
+        self.runtime.get_or_init(|| {
+            Runtime::start_with_store(self.settings.clone(), Arc::clone(&self.store))
+        })
+    }
+
     /// Waits until the keeper is done, or the limit is over. Async-signal-safe.
     fn wait_until_done(&self, limit: Duration) -> bool {
         let mut done = libc::pollfd { fd: self.done.as_raw_fd(), events: libc::POLLIN, revents: 0 };
@@ -228,11 +244,14 @@ fn keep(child: &'static Child, log_thread: Option<JoinHandle<()>>) {
         let now = Instant::now();
         let limits = Limits { requests: now + REQUEST_LIMIT, everything: now + END_LIMIT };
         if orders & STOP_AT_ONCE != 0 {
-            child.runtime.interrupt(limits);
+            daemons::interrupt();
+            if let Some(runtime) = child.runtime.get() {
+                runtime.interrupt(limits);
+            }
         }
         child.underway.store(true, Ordering::SeqCst);
         if orders & LEAVE != 0 {
-            let left = child.runtime.finish(limits);
+            let left = child.runtime.get().map_or(Left::Nothing, |runtime| runtime.finish(limits));
             if left == Left::Threads {
                 tracing::warn!(
                     "{}: requests that are under way have {} s, and atexit callbacks and threads that are no \
@@ -267,7 +286,7 @@ unsafe extern "C" fn exit_at_once(status: c_int, _: *mut c_void) {
 }
 
 /// What the configuration and the MPM make of [`Settings`].
-fn settings(config: &ServerConfig) -> Settings {
+pub(crate) fn settings(config: &ServerConfig) -> Settings {
     let threads = usize::try_from(mpm_threads()).unwrap_or(1);
     let defaults = Settings::default();
     if Gil::default() == Gil::Shared && config.python.wants_own_gil() {
@@ -305,7 +324,7 @@ fn settings(config: &ServerConfig) -> Settings {
 }
 
 /// `manifold-worker` in the folder from which httpd has loaded this module.
-fn worker_beside_the_module() -> Option<PathBuf> {
+pub(crate) fn worker_beside_the_module() -> Option<PathBuf> {
     let mut found = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
     let address = (worker_beside_the_module as fn() -> Option<PathBuf>) as *const c_void;
     // SAFETY: the address is one of this module's code, and the structure is filled on success.
@@ -316,6 +335,18 @@ fn worker_beside_the_module() -> Option<PathBuf> {
     let module = unsafe { CStr::from_ptr((*found.as_ptr()).dli_fname) };
     let folder = Path::new(OsStr::from_bytes(module.to_bytes())).parent()?;
     Some(folder.join("manifold-worker"))
+}
+
+/// The user that httpd's children run as, where it was started as root.
+pub(crate) fn server_user() -> Option<u32> {
+    // SAFETY: httpd writes it while it reads its configuration, on the thread that asks here.
+    nix::unistd::geteuid().is_root().then(|| unsafe { ap_unixd_config.user_id })
+}
+
+/// How many requests httpd may serve at a time.
+pub(crate) fn most_requests() -> usize {
+    let processes = usize::try_from(mpm(AP_MPMQ_HARD_LIMIT_DAEMONS)).unwrap_or(1).max(1);
+    processes * usize::try_from(mpm_threads()).unwrap_or(1)
 }
 
 /// A property of the MPM; 0 where it does not know it.

@@ -296,10 +296,8 @@ pub(crate) struct PythonConfig {
     #[allow(dead_code, reason = "for mod_wsgi.server_metrics()")]
     pub(crate) server_metrics: Option<bool>,
     /// WSGISocketPrefix.
-    #[allow(dead_code, reason = "for daemon processes")]
     pub(crate) socket_prefix: Option<PathBuf>,
     /// WSGISocketRotation.
-    #[allow(dead_code, reason = "for daemon processes")]
     pub(crate) socket_rotation: Option<bool>,
     /// WSGIAcceptMutex.
     #[allow(dead_code, reason = "for daemon processes")]

@@ -9,9 +9,9 @@ use crate::response::{Responder, Sent};
 use crate::rules::Rules;
 use crate::target::Target;
 use crate::variables::Variables;
-use crate::{boundary, child, log, naming, signals};
+use crate::{boundary, child, daemons, log, naming, process_groups, signals};
 use httpd_sys::*;
-use manifold::{Answer, Code, Event, GroupName, Level, Peer, Refusal, Reload, Reply, Script};
+use manifold::{Answer, Code, Event, GroupName, Job, Level, Peer, Refusal, Reload, Reply, Script};
 use std::ffi::c_int;
 use std::fmt;
 use std::sync::{Arc, Once};
@@ -55,36 +55,58 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
     if !rules.allows_process_group(&process_group) {
         return refuse(r, &asked, &restricted(&process_group, rules));
     }
-    if !process_group.is_main() {
-        let refusal = Refusal::new(
-            Code::NoProcessGroup,
-            format!(
-                "process group '{process_group}' is asked for, and no daemon process of that name is \
-                 configured; leave process-group and WSGIProcessGroup out to run inside httpd"
-            ),
-        );
-        return refuse(r, &asked, &refusal);
-    }
-
-    let runtime = match child::runtime() {
-        Ok(runtime) => runtime,
-        Err(refusal) => return refuse(r, &asked, &refusal),
-    };
     if rules.pass_request == Some(true) {
         say_that_no_request_is_passed(r);
     }
-    let nesting = Nesting::enter();
-    let _held = signals::hold();
-    let conversation = runtime.dispatch(&application_group, nesting.patience(r), |job| {
+    let fill = |job: &mut Job| {
         variables.fill(job, &script, target.handler_script);
         job.script = Some(Arc::clone(&script));
         job.reload = config.script_reloading.unwrap_or(Reload::Module);
         job.timeout = rules.timeout.flatten();
         job.verbosity = log::request_verbosity(r);
-    });
-    match conversation {
+    };
+    if !process_group.is_main() {
+        return answer_by_daemon(r, rules, &asked, &process_group, fill);
+    }
+    let runtime = match child::runtime() {
+        Ok(runtime) => runtime,
+        Err(refusal) => return refuse(r, &asked, &refusal),
+    };
+    let nesting = Nesting::enter();
+    let _held = signals::hold();
+    match runtime.dispatch(&application_group, nesting.patience(r), fill) {
         Ok(conversation) => serve(r, rules, &asked, &conversation),
         Err(refusal) => refuse(r, &asked, &refusal),
+    }
+}
+
+/// Answers a request by a process of a process group.
+fn answer_by_daemon(
+    r: Request<'_>,
+    rules: &Rules,
+    asked: &Asked<'_>,
+    process_group: &GroupName,
+    fill: impl FnOnce(&mut Job),
+) -> c_int {
+    let group = match process_groups::find(r, process_group) {
+        Ok(daemon) => &daemon.group,
+        Err(refusal) => return refuse(r, asked, &refusal),
+    };
+    if let Err(refusal) = group.owner.admit(asked.script.path()) {
+        log::request(r, severity(&refusal), &format!("{refusal}{asked}"));
+        return HTTP_FORBIDDEN as c_int;
+    }
+    let Some(workers) = daemons::workers(process_group) else {
+        let detail =
+            format!("this process knows of no processes of process group '{process_group}'");
+        return refuse(r, asked, &Refusal::new(Code::Internal, detail));
+    };
+    let silence = group.timeouts.socket.unwrap_or_else(|| r.timeout());
+    let application_group = asked.group.cloned().unwrap_or_default();
+    let _held = signals::hold();
+    match workers.dispatch(&application_group, silence, fill) {
+        Ok(conversation) => serve(r, rules, asked, &conversation),
+        Err(refusal) => refuse(r, asked, &refusal),
     }
 }
 

@@ -8,6 +8,7 @@
 //! Python is handed to the `manifold` library as an owned job.
 //!
 //! - `directives`, `config`, `rules`: what the configuration says, and how sections merge.
+//! - `daemons`: worker processes of process groups; `process_groups`: who may use which.
 //! - `child`: a child process from its first to its last moment.
 //! - `mapping`, `target`, `pattern`: which script answers a request; `naming`: in which group.
 //! - `process_groups`: the groups of daemon processes that the configuration defines.
@@ -25,6 +26,7 @@ mod body;
 mod boundary;
 mod child;
 mod config;
+mod daemons;
 mod directives;
 mod files;
 mod handler;
@@ -45,9 +47,10 @@ mod target;
 mod variables;
 
 use httpd_sys::{
-    AP_SQ_MAIN_STATE, AP_SQ_MS_CREATE_PRE_CONFIG, APR_HOOK_MIDDLE, ModuleNames, ModuleRecord,
-    ap_add_version_component, ap_hook_child_init, ap_hook_child_stopping, ap_hook_handler,
-    ap_hook_post_config, ap_hook_translate_name, ap_state_query, apr_pool_t, module, server_rec,
+    AP_SQ_MAIN_STATE, AP_SQ_MS_CREATE_PRE_CONFIG, APR_HOOK_MIDDLE, APR_HOOK_REALLY_LAST,
+    ModuleNames, ModuleRecord, ap_add_version_component, ap_hook_child_init,
+    ap_hook_child_stopping, ap_hook_handler, ap_hook_post_config, ap_hook_translate_name,
+    ap_state_query, apr_pool_t, module, server_rec,
 };
 use std::collections::HashSet;
 use std::ffi::{CString, c_int};
@@ -72,6 +75,9 @@ unsafe extern "C" fn register_hooks(pool: *mut apr_pool_t) {
     let (no_order, middle) = (std::ptr::null(), APR_HOOK_MIDDLE as c_int);
     // SAFETY: httpd calls this while it loads modules; the functions stay mapped.
     unsafe { ap_hook_post_config(Some(announce), no_order, no_order, middle) };
+    let last = APR_HOOK_REALLY_LAST as c_int;
+    // SAFETY: see above.
+    unsafe { ap_hook_post_config(Some(start_daemons), no_order, no_order, last) };
     // SAFETY: see above.
     unsafe { ap_hook_child_init(Some(child::init), no_order, no_order, middle) };
     // SAFETY: see above.
@@ -118,11 +124,26 @@ unsafe extern "C" fn announce(
     0
 }
 
+/// Starts the processes of process groups, after all that might refuse the configuration.
+unsafe extern "C" fn start_daemons(
+    pool: *mut apr_pool_t,
+    _log: *mut apr_pool_t,
+    _temporary: *mut apr_pool_t,
+    server: *mut server_rec,
+) -> c_int {
+    if is_first_reading() { 0 } else { daemons::parent::begin(pool, server) }
+}
+
+/// Whether httpd reads its configuration only to read it once more: when it starts it does it twice.
+fn is_first_reading() -> bool {
+    // SAFETY: it takes a number and returns one.
+    unsafe { ap_state_query(AP_SQ_MAIN_STATE as c_int) == AP_SQ_MS_CREATE_PRE_CONFIG as c_int }
+}
+
 /// What is to be said of directives, in all servers; once, though httpd reads its configuration
 /// twice when it starts.
 fn write_notes(main: *mut server_rec) {
-    // SAFETY: it takes a number and returns one.
-    if unsafe { ap_state_query(AP_SQ_MAIN_STATE as c_int) } == AP_SQ_MS_CREATE_PRE_CONFIG as c_int {
+    if is_first_reading() {
         return;
     }
     let mut said = HashSet::new();

@@ -1,12 +1,13 @@
 //! Scripts that are loaded when a child starts, before it takes requests: WSGIImportScript, and
 //! script aliases with both groups given.
 
-use crate::config::{self, GroupRule, Preload};
+use crate::config::{self, GroupRule, Preload, ServerConfig};
 use crate::log;
 use crate::signals::{self, LOOK_UP};
 use httpd_sys::server_rec;
 use manifold::{
-    Answer, Conversation, Event, GroupName, Level, LogEntry, Peer, Reply, Runtime, Task,
+    Answer, Conversation, Event, GroupName, Level, LogEntry, Peer, Reply, Runtime, Script, Task,
+    daemon,
 };
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,10 +29,7 @@ pub(crate) fn load_all(runtime: &Runtime, main: *mut server_rec) {
             }
             let started = runtime.dispatch_to_each(&group, |job| {
                 job.task = Task::Load;
-                job.script = Some(match config.case_sensitivity {
-                    Some(false) => Arc::new(preload.script.case_insensitive()),
-                    _ => Arc::clone(&preload.script),
-                });
+                job.script = Some(script_of(preload, config));
             });
             loading.push((next, started));
         }
@@ -44,6 +42,33 @@ pub(crate) fn load_all(runtime: &Runtime, main: *mut server_rec) {
                 log::of_server(server, LogEntry::new(Level::Error, refusal.to_string()))
             }
         }
+    }
+}
+
+/// The scripts that processes of a process group load when they start.
+pub(crate) fn of_group(main: *mut server_rec, name: &GroupName) -> Vec<daemon::Preload> {
+    let mut seen = HashSet::new();
+    let mut preloads = Vec::new();
+    let mut next = main;
+    // SAFETY: httpd passes its list of servers, and changes none meanwhile.
+    while let Some(server) = unsafe { next.as_ref() } {
+        // SAFETY: the server is live, and nothing else looks at its record meanwhile.
+        let config = unsafe { config::server(next) };
+        for preload in config.preloads.iter().filter(|preload| preload.process_group == *name) {
+            let group = group_of(preload, server);
+            if seen.insert((group.clone(), preload.script.path_bytes())) {
+                preloads.push(daemon::Preload::new(group, &script_of(preload, config)));
+            }
+        }
+        next = server.next;
+    }
+    preloads
+}
+
+fn script_of(preload: &Preload, config: &ServerConfig) -> Arc<Script> {
+    match config.case_sensitivity {
+        Some(false) => Arc::new(preload.script.case_insensitive()),
+        _ => Arc::clone(&preload.script),
     }
 }
 

@@ -47,7 +47,6 @@ pub(crate) enum Unusable<'a> {
 /// # Errors
 ///
 /// There is none, or it belongs to a virtual host with another ServerName.
-#[allow(dead_code, reason = "for the handler, which has no daemon processes yet")]
 pub(crate) fn find<'r>(r: Request<'r>, name: &GroupName) -> Result<&'r DaemonConfig, Refusal> {
     let server = r.server();
     usable(&mapping::server_config(r).daemons, name, server).map_err(|unusable| match unusable {
@@ -110,7 +109,6 @@ impl DaemonConfig {
     /// # Errors
     ///
     /// The processes would be root's. The text says what to do.
-    #[allow(dead_code, reason = "for what starts daemon processes")]
     pub(crate) fn resolved(&self) -> Result<ProcessGroup, String> {
         let children = geteuid().is_root().then(Children::of_this_server);
         resolve(&self.group, children).ok_or_else(|| {
@@ -135,7 +133,6 @@ impl Host {
     }
 
     /// Its record, for what httpd does for a server.
-    #[allow(dead_code, reason = "for the error log of daemon processes")]
     pub(crate) fn record(self) -> *mut server_rec {
         self.0.as_ptr()
     }

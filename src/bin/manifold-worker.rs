@@ -15,6 +15,9 @@ mod_manifold starts this program by itself; there is nothing to be done with it 
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if arguments.is_empty() && std::env::var_os(manifold::daemon::SERVE).is_some() {
+        return manifold::daemon::serve();
+    }
     let [argument] = &*arguments else {
         eprint!("{HELP}");
         return ExitCode::from(2);

@@ -22,4 +22,4 @@ pub use group::{
 };
 pub use orders::{Orders, Preload};
 pub use settings::settings;
-pub use worker::{descriptor, serve};
+pub use worker::{SERVE, descriptor, serve};

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The longest orders.
 const LONGEST: u64 = 16 << 20;
@@ -30,6 +31,8 @@ pub struct Orders {
     pub server_user: Option<u32>,
     /// The process that has started it, with which it goes.
     pub parent: u32,
+    /// How long it waits before it does anything, since others have died at their start.
+    pub pause: Duration,
     /// Scripts that are loaded before the first request.
     pub preloads: Vec<Preload>,
 }
@@ -112,6 +115,7 @@ mod tests {
             connections: 25,
             server_user: None,
             parent: 1,
+            pause: Duration::ZERO,
             preloads: vec![Preload::new(
                 GroupName::default(),
                 &Script::new(b"/srv/shop.wsgi", b"application").unwrap(),

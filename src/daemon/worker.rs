@@ -37,10 +37,15 @@ const LONG: Duration = Duration::from_secs(24 * 3600);
 /// How much later than it should a stop may take until the process goes all the same.
 const REAPING: Duration = Duration::from_secs(1);
 
+/// A variable that takes the place of the argument `--serve` where a process has a title instead.
+pub const SERVE: &str = "MANIFOLD_WORKER_SERVES";
+
 /// Runs this process as a worker process; returns when it is to exit.
 pub fn serve() -> ExitCode {
     // SAFETY: it only looks whether the numbers are descriptors.
     let is_open = |number| unsafe { libc::fcntl(number, libc::F_GETFD) } != -1;
+    // SAFETY: the process has one thread.
+    unsafe { std::env::remove_var(SERVE) };
     if ![descriptor::ORDERS, descriptor::LISTENER, descriptor::LIFELINE].into_iter().all(is_open) {
         eprintln!("manifold-worker: --serve is for httpd, which hands descriptors over with it");
         return ExitCode::from(2);
@@ -87,6 +92,7 @@ struct Worker {
 
 impl Worker {
     fn start(orders: Orders, listener: OwnedFd, lifeline: OwnedFd) -> Result<Self, String> {
+        std::thread::sleep(orders.pause);
         let born = Instant::now();
         let group = &orders.group;
         let signals =

@@ -1,0 +1,512 @@
+//! The worker processes, as httpd's parent sees them.
+//!
+//! Each configuration that httpd reads for serving is a **generation** here: its sockets, its secrets,
+//! and the processes that were started for it. What is kept outlives httpd's pools and configurations
+//! (this module's code stays mapped), because processes of an earlier generation serve on while httpd's
+//! children of that generation do:
+//!
+//! - Every process of a generation holds the reading end of a pipe, its **lifeline**; httpd's parent and
+//!   the generation's children hold the writing end. When the last of those has closed it, by a restart,
+//!   a stop or a crash, the process ends. So no child is ever left without its workers, and no worker
+//!   without its httpd.
+//! - httpd's parent holds the listening socket as well, so connections wait while a process is replaced.
+//!
+//! All of it runs on httpd's main thread, where nothing else does.
+
+use super::listener::listen;
+use super::start::{Inheritance, lifeline, start};
+use crate::config::{self, ServerConfig};
+use crate::process_groups::DaemonConfig;
+use crate::{boundary, child, log, preload};
+use httpd_sys::*;
+use manifold::daemon::{Address, Orders, ProcessGroup, Workers};
+use manifold::{Code, GroupName, Level, Store};
+use std::collections::HashMap;
+use std::ffi::{CStr, c_int, c_void};
+use std::fmt::Write;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A process that has lived shorter than this has died at its start.
+const BIRTH: Duration = Duration::from_secs(5);
+
+/// How long a process waits that follows one which has died at its start: twice as long each time, from
+/// this to the other.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+
+/// How much longer than shutdown-timeout a process may take before it is killed, when httpd stops.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Everything that the parent knows.
+static PARENT: Mutex<Parent> =
+    Mutex::new(Parent { current: None, processes: Vec::new(), count: 0 });
+
+struct Parent {
+    current: Option<Generation>,
+    /// All that have not been seen to end, of any generation.
+    processes: Vec<Process>,
+    /// How many generations there have been.
+    count: u64,
+}
+
+/// What was made for one configuration.
+struct Generation {
+    number: u64,
+    /// What its processes wait at.
+    lifeline: OwnedFd,
+    /// What is held as long as the generation is wanted.
+    hold: OwnedFd,
+    places: Vec<Place>,
+}
+
+/// The place of one process: whoever fills it is reached in the same way.
+struct Place {
+    group: Arc<ProcessGroup>,
+    path: PathBuf,
+    listener: OwnedFd,
+    orders: Orders,
+    program: PathBuf,
+    error_log: Option<RawFd>,
+    started: Instant,
+    /// How many in a row have died at their start.
+    failures: u32,
+}
+
+/// A process that was started.
+struct Process {
+    pid: i32,
+    generation: u64,
+    place: usize,
+    path: PathBuf,
+    name: GroupName,
+    shutdown: Option<Duration>,
+    /// What APR knows it by. It lives as long as the process is registered.
+    record: Box<apr_proc_t>,
+}
+
+// SAFETY: the pointers in APR's record are null; httpd's parent has one thread.
+unsafe impl Send for Process {}
+
+fn parent() -> MutexGuard<'static, Parent> {
+    PARENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts the processes of a configuration that httpd is about to serve.
+pub(crate) fn begin(pool: *mut apr_pool_t, main: *mut server_rec) -> c_int {
+    let begun = boundary::answer(|| {
+        // SAFETY: httpd passes the main server, and nothing else looks at its record meanwhile.
+        let config = unsafe { config::server(main) };
+        if config.daemons.is_empty() {
+            return true;
+        }
+        note_deaths();
+        // SAFETY: the pool is that of the configuration; forked programs need not run the cleanup.
+        unsafe {
+            apr_pool_cleanup_register(
+                pool,
+                std::ptr::null(),
+                Some(end_generation),
+                Some(apr_pool_cleanup_null),
+            );
+        }
+        let mut parent = parent();
+        match parent.make(main, config) {
+            Ok(()) => {
+                let places =
+                    parent.current.as_ref().map_or(0, |generation| generation.places.len());
+                (0..places).for_each(|place| parent.start(place));
+                true
+            }
+            Err(why) => {
+                let text =
+                    format!("{}: no worker process is started: {why}", Code::WorkerNotStarted);
+                log::server(Level::Critical, &text);
+                false
+            }
+        }
+    });
+    if begun == Some(true) { OK as c_int } else { HTTP_INTERNAL_SERVER_ERROR as c_int }
+}
+
+impl Parent {
+    fn make(&mut self, main: *mut server_rec, config: &ServerConfig) -> Result<(), String> {
+        let (lifeline, hold) = lifeline().map_err(|error| format!("no pipe: {error}"))?;
+        let number = self.count;
+        self.count += 1;
+        let mut generation = Generation { number, lifeline, hold, places: Vec::new() };
+        for (index, daemon) in config.daemons.iter().enumerate() {
+            let group = Arc::new(daemon.resolved()?);
+            for process in 0..group.processes.get() {
+                let path = socket_path(config, number, index + 1, process);
+                let place = Place::new(main, config, daemon, &group, path)?;
+                generation.places.push(place);
+            }
+        }
+        self.current = Some(generation);
+        Ok(())
+    }
+
+    /// Starts a process for a place.
+    fn start(&mut self, index: usize) {
+        let Some(generation) = &mut self.current else { return };
+        let number = generation.number;
+        let lifeline = &generation.lifeline;
+        let place = &mut generation.places[index];
+        place.started = Instant::now();
+        place.orders.pause = pause(place.failures);
+        let orders = place.orders.encode();
+        let inheritance = Inheritance {
+            orders: &orders,
+            listener: place.listener.as_fd(),
+            lifeline: lifeline.as_fd(),
+            error_log: place.error_log,
+        };
+        let pid = match start(&place.program, place.group.title.as_deref(), &inheritance) {
+            Ok(pid) => pid,
+            Err(error) => {
+                let text = format!(
+                    "{}: '{}' cannot be started for process group '{}': {error}; it is looked for beside \
+                     the module, or where WSGIDaemonWorker or worker= says",
+                    Code::WorkerNotStarted,
+                    place.program.display(),
+                    place.group.name
+                );
+                return log::server(Level::Critical, &text);
+            }
+        };
+        let pid = i32::try_from(pid).unwrap_or(0);
+        // SAFETY: all zero is a record of a process without pipes.
+        let mut record: Box<apr_proc_t> = Box::new(unsafe { std::mem::zeroed() });
+        record.pid = pid;
+        let process = Process {
+            pid,
+            generation: number,
+            place: index,
+            path: place.path.clone(),
+            name: place.group.name.clone(),
+            shutdown: place.group.timeouts.shutdown,
+            record,
+        };
+        let record: *mut apr_proc_t = (&raw const *process.record).cast_mut();
+        // SAFETY: the record lives in `self.processes` until it is unregistered; httpd's process pool
+        // outlives every configuration. The number of the process is what the callback is told.
+        unsafe {
+            apr_proc_other_child_register(
+                record,
+                Some(maintain),
+                pid as usize as *mut c_void,
+                std::ptr::null_mut(),
+                (*(*ap_server_conf).process).pool,
+            );
+        }
+        self.processes.push(process);
+    }
+
+    /// A process has ended.
+    fn ended(&mut self, pid: i32, status: c_int, may_start: bool) {
+        let Some(position) = self.processes.iter().position(|process| process.pid == pid) else {
+            return;
+        };
+        let process = self.processes.swap_remove(position);
+        let is_current = |generation: &&mut Generation| generation.number == process.generation;
+        let Some(generation) = self.current.as_mut().filter(is_current) else {
+            // Of an earlier configuration: its socket has no further use.
+            return remove_socket(&process.path);
+        };
+        let place = &mut generation.places[process.place];
+        let (level, how) = describe(pid, status);
+        let lived = place.started.elapsed().saturating_sub(place.orders.pause);
+        place.failures = if lived < BIRTH && level != Level::Info { place.failures + 1 } else { 0 };
+        let next = match (may_start, pause(place.failures)) {
+            (false, _) => "httpd stops".to_owned(),
+            (true, Duration::ZERO) => "another one is started".to_owned(),
+            (true, pause) => format!("another one starts in {} s", pause.as_secs_f64()),
+        };
+        let text = format!(
+            "{}worker process {pid} of process group '{}' {how}; {next}",
+            if level == Level::Info { String::new() } else { format!("{}: ", Code::WorkerDied) },
+            process.name
+        );
+        log::server(level, &text);
+        if may_start {
+            self.start(process.place);
+        }
+    }
+}
+
+/// How long to wait after so many deaths at the start.
+fn pause(failures: u32) -> Duration {
+    match failures {
+        0 => Duration::ZERO,
+        more => LONGEST_PAUSE.min(FIRST_PAUSE.saturating_mul(1 << (more - 1).min(16))),
+    }
+}
+
+impl Place {
+    fn new(
+        main: *mut server_rec,
+        config: &ServerConfig,
+        daemon: &DaemonConfig,
+        group: &Arc<ProcessGroup>,
+        path: PathBuf,
+    ) -> Result<Self, String> {
+        let server_user = child::server_user();
+        let listener = listen(&path, &group.socket, server_user).map_err(|error| {
+            format!(
+                "the socket '{}' of process group '{}' cannot be made: {error}; WSGISocketPrefix names \
+                 another place",
+                path.display(),
+                group.name
+            )
+        })?;
+        let program = group
+            .worker
+            .clone()
+            .or_else(|| config.daemon_worker.clone())
+            .or_else(child::worker_beside_the_module)
+            .ok_or("the folder of the module is unknown; WSGIDaemonWorker names the program")?;
+        let mut secret = [0; 32];
+        rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
+            .map_err(|error| format!("no random numbers: {error}"))?;
+        let orders = Orders {
+            group: (**group).clone(),
+            settings: child::settings(config),
+            secret,
+            connections: child::most_requests() * 2,
+            server_user,
+            parent: std::process::id(),
+            pause: Duration::ZERO,
+            preloads: preload::of_group(main, &group.name),
+        };
+        Ok(Self {
+            group: Arc::clone(group),
+            path,
+            listener,
+            orders,
+            program,
+            error_log: daemon.host.and_then(|host| error_log(host.record())),
+            started: Instant::now(),
+            failures: 0,
+        })
+    }
+}
+
+/// `prefix.pid.generation.id.sock`, or without rotation `prefix.pid.uUID.id.sock`. Further processes of a
+/// group have their number behind the group's.
+fn socket_path(config: &ServerConfig, generation: u64, id: usize, process: usize) -> PathBuf {
+    let prefix = config.python.socket_prefix.clone().unwrap_or_else(default_prefix);
+    let mut path = prefix.as_os_str().as_bytes().to_vec();
+    let mut end = format!(".{}.", std::process::id());
+    match config.python.socket_rotation {
+        // SAFETY: it returns a number.
+        Some(false) => write!(end, "u{}", unsafe { libc::getuid() }),
+        _ => write!(end, "{generation}"),
+    }
+    .and_then(|()| write!(end, ".{id}"))
+    .and_then(|()| if process > 0 { write!(end, ".{process}") } else { Ok(()) })
+    .and_then(|()| write!(end, ".sock"))
+    .expect("a String takes all that is written");
+    path.extend_from_slice(end.as_bytes());
+    PathBuf::from(std::ffi::OsStr::from_bytes(&path))
+}
+
+/// `wsgi` in httpd's directory for files of run time.
+fn default_prefix() -> PathBuf {
+    // SAFETY: httpd's process pool lives as long as it does; the name is a literal.
+    let path =
+        unsafe { ap_runtime_dir_relative((*(*ap_server_conf).process).pool, c"wsgi".as_ptr()) };
+    if path.is_null() {
+        return PathBuf::from("wsgi");
+    }
+    // SAFETY: a C string of that pool.
+    PathBuf::from(std::ffi::OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes()))
+}
+
+/// The error log of a virtual host that has its own.
+fn error_log(server: *mut server_rec) -> Option<RawFd> {
+    // SAFETY: httpd's server records and their logs live as long as the configuration.
+    let file = unsafe { (*server).error_log };
+    if file.is_null() {
+        return None;
+    }
+    let mut number = -1;
+    // SAFETY: the file is open; it fills the place it is given.
+    let status = unsafe { apr_os_file_get(&raw mut number, file) };
+    (status == 0 && number >= 0).then_some(number)
+}
+
+/// APR tells of a process that was registered.
+unsafe extern "C" fn maintain(reason: c_int, data: *mut c_void, status: c_int) {
+    boundary::quiet(|| {
+        if reason != APR_OC_REASON_DEATH as c_int && reason != APR_OC_REASON_LOST as c_int {
+            return;
+        }
+        // APR has taken the record out of its entry, and would follow it at the next death.
+        // SAFETY: it looks for this pointer among its entries, and follows it nowhere.
+        unsafe { apr_proc_other_child_unregister(data) };
+        let pid = c_int::try_from(data as usize).unwrap_or(0);
+        parent().ended(pid, status, !is_stopping());
+    });
+}
+
+/// Whether httpd is about to stop, or to read its configuration again.
+fn is_stopping() -> bool {
+    child::mpm(AP_MPMQ_MPM_STATE) == AP_MPMQ_STOPPING as c_int
+}
+
+/// httpd drops a configuration.
+unsafe extern "C" fn end_generation(_: *mut c_void) -> c_int {
+    boundary::quiet(|| {
+        let mut parent = parent();
+        // Its hold goes with it. The sockets' files stay for children that are still at work, and go
+        // with the processes.
+        if let Some(generation) = parent.current.take() {
+            let filled = |place: &Place| parent.processes.iter().any(|one| one.path == place.path);
+            generation
+                .places
+                .iter()
+                .filter(|place| !filled(place))
+                .for_each(|place| remove_socket(&place.path));
+        }
+        // SAFETY: it takes a number and returns one.
+        let state = unsafe { ap_state_query(AP_SQ_MAIN_STATE as c_int) };
+        if state == AP_SQ_MS_EXITING as c_int {
+            end_all(&mut parent.processes);
+        }
+    });
+    0
+}
+
+/// Ends all processes, those that still serve an earlier configuration as well, and waits for them.
+fn end_all(processes: &mut Vec<Process>) {
+    let limit =
+        |process: &Process| process.shutdown.unwrap_or(Duration::from_secs(3600)) + PATIENCE;
+    let deadline = Instant::now() + processes.iter().map(limit).max().unwrap_or_default();
+    for process in &*processes {
+        // SAFETY: a child of this process that it has not yet waited for, so the number is its own.
+        unsafe { libc::kill(process.pid, libc::SIGTERM) };
+    }
+    while !processes.is_empty() {
+        processes.retain(|process| !has_ended(process, 0));
+        if Instant::now() >= deadline {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for process in processes.drain(..) {
+        // SAFETY: see above.
+        unsafe { libc::kill(process.pid, libc::SIGKILL) };
+        has_ended(&process, 1);
+    }
+}
+
+/// Whether a process has ended, whose socket goes with it; with `wait` it is waited for.
+fn has_ended(process: &Process, wait: c_int) -> bool {
+    let options = if wait == 0 { libc::WNOHANG } else { 0 };
+    let mut status = 0;
+    // SAFETY: it fills the place it is given.
+    let ended = unsafe { libc::waitpid(process.pid, &raw mut status, options) } != 0;
+    if ended {
+        remove_socket(&process.path);
+    }
+    ended
+}
+
+fn remove_socket(path: &Path) {
+    // It may be gone already.
+    let _ = std::fs::remove_file(path);
+}
+
+/// The groups for a child of httpd, which takes no connections and starts no processes.
+pub(super) fn leave_to_child(store: &Arc<Store>) -> HashMap<GroupName, Arc<Workers>> {
+    ignore_deaths();
+    let mut parent = parent();
+    // They are the parent's; this process only forgets them.
+    parent.processes.drain(..).for_each(std::mem::forget);
+    let Some(generation) = parent.current.take() else { return HashMap::new() };
+    let Generation { lifeline, hold, places, .. } = generation;
+    drop(lifeline);
+    // Held until this child has ended, however it does.
+    std::mem::forget(hold);
+    let mut addresses: HashMap<GroupName, (Arc<ProcessGroup>, Vec<Address>)> = HashMap::new();
+    for Place { group, path, listener, orders, .. } in places {
+        // Connections to a socket that nobody accepts at any more are to fail.
+        drop(listener);
+        let of_group = addresses.entry(group.name.clone()).or_insert_with(|| (group, Vec::new()));
+        of_group.1.push(Address { path, secret: orders.secret });
+    }
+    let workers = |(name, (group, addresses)): (GroupName, (Arc<ProcessGroup>, Vec<Address>))| {
+        (name.clone(), Workers::new(name, &group.timeouts, addresses, Arc::clone(store)))
+    };
+    addresses.into_iter().map(workers).collect()
+}
+
+// --- how processes have died ------------------------------------------------------------------------
+
+/// What the signal about a death says that APR does not pass on: whether it was a signal. The last few,
+/// each as number, kind and status.
+static DEATHS: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
+static NEXT_DEATH: AtomicU64 = AtomicU64::new(0);
+
+/// Has deaths noted. That a handler runs also wakes httpd's parent, which otherwise looks once in a second.
+fn note_deaths() {
+    // SAFETY: all bits zero is a valid sigaction, with an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction =
+        note_death as extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_NOCLDSTOP;
+    // SAFETY: the handler is async-signal-safe, and its code stays mapped.
+    unsafe { libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut()) };
+}
+
+/// As it is without this module, for a child of httpd.
+fn ignore_deaths() {
+    // SAFETY: it sets back what `note_deaths` has set.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
+/// Async-signal-safe.
+extern "C" fn note_death(_: c_int, information: *mut libc::siginfo_t, _: *mut c_void) {
+    // SAFETY: the kernel passes what is known of the signal; of SIGCHLD, it has these.
+    let (pid, kind, status) =
+        unsafe { ((*information).si_pid(), (*information).si_code, (*information).si_status()) };
+    let index = NEXT_DEATH.fetch_add(1, Ordering::Relaxed) as usize % DEATHS.len();
+    DEATHS[index].store(pack(pid, kind, status), Ordering::Relaxed);
+}
+
+fn pack(pid: i32, kind: i32, status: i32) -> u64 {
+    u64::from(pid.cast_unsigned()) << 32
+        | u64::from(kind.cast_unsigned() & 0xff) << 16
+        | u64::from(status.cast_unsigned() & 0xffff)
+}
+
+/// How a process has ended, and how serious that is.
+fn describe(pid: i32, status: c_int) -> (Level, String) {
+    let noted = DEATHS.iter().map(|death| death.load(Ordering::Relaxed));
+    let noted = noted.into_iter().find(|death| (death >> 32) as i32 == pid);
+    let kind = noted.map(|death| (death >> 16 & 0xff) as i32);
+    match (kind, status) {
+        (Some(libc::CLD_KILLED | libc::CLD_DUMPED), signal) => {
+            (Level::Error, format!("was killed by signal {signal}{}", name_of(signal)))
+        }
+        (_, 0) => (Level::Info, "has ended".to_owned()),
+        (Some(_), status) => (Level::Error, format!("has ended with exit status {status}")),
+        // More deaths at once than there were signals.
+        (None, status) => (Level::Error, format!("has ended by exit status or signal {status}")),
+    }
+}
+
+fn name_of(signal: c_int) -> String {
+    // SAFETY: it returns a text for any number, which is copied before the next call.
+    let text = unsafe { libc::strsignal(signal) };
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: see above.
+    format!(" ({})", unsafe { CStr::from_ptr(text) }.to_string_lossy())
+}
