@@ -108,13 +108,13 @@ impl DaemonConfig {
     ///
     /// # Errors
     ///
-    /// The processes would be root's. The text says what to do.
+    /// The processes would keep the rights of root. The text says what to do.
     pub(crate) fn resolved(&self) -> Result<ProcessGroup, String> {
         let children = geteuid().is_root().then(Children::of_this_server);
         resolve(&self.group, children).ok_or_else(|| {
             format!(
-                "the daemon processes of '{}' (WSGIDaemonProcess on {}) would run as root; name \
-                 another one by user=, or by the directive User of mod_unixd",
+                "the daemon processes of '{}' (WSGIDaemonProcess on {}) would keep the rights of root; \
+                 say whose they are by user= and group=, or by httpd's own directives User and Group",
                 self.group.name, self.place
             )
         })
@@ -193,7 +193,7 @@ impl Children {
     }
 }
 
-/// `None` where the processes would be root's.
+/// `None` where the processes would keep the rights of root.
 fn resolve(group: &ProcessGroup, children: Option<Children>) -> Option<ProcessGroup> {
     let mut group = group.clone();
     let identity = &mut group.identity;
@@ -203,9 +203,11 @@ fn resolve(group: &ProcessGroup, children: Option<Children>) -> Option<ProcessGr
         return Some(group);
     };
     group.socket.owner.get_or_insert(children.user.number);
-    identity.group.get_or_insert(children.group);
-    let user = identity.user.get_or_insert(children.user);
-    (user.number != 0).then_some(group)
+    let user = identity.user.get_or_insert(children.user).number;
+    let primary = identity.group.get_or_insert(children.group).number;
+    // As `#-1`, httpd's default where it was built without another, the system calls take it for
+    // "as it is".
+    (user != 0 && user != u32::MAX && primary != u32::MAX).then_some(group)
 }
 
 #[cfg(test)]
@@ -300,10 +302,15 @@ mod tests {
     }
 
     #[test]
-    fn no_daemon_process_is_roots() {
+    fn no_daemon_process_keeps_the_rights_of_root() {
         let mut group = ProcessGroup::new(GroupName::new(b"x"));
-        assert_eq!(resolve(&group, children(0)), None);
+        for number in [0, u32::MAX] {
+            assert_eq!(resolve(&group, children(number)), None);
+        }
         group.identity.user = Some(id(1));
         assert!(resolve(&group, children(0)).is_some());
+        assert_eq!(resolve(&group, children(u32::MAX)), None, "it would keep its group");
+        group.identity.group = Some(id(1));
+        assert!(resolve(&group, children(u32::MAX)).is_some());
     }
 }
