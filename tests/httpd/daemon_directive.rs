@@ -1,7 +1,7 @@
 //! What `httpd -t` says about WSGIDaemonProcess, and what becomes of requests for process groups that
 //! cannot be used.
 
-use crate::harness::{Conf, Server, at_once, config_test, write};
+use crate::harness::{Conf, Request, Server, at_once, config_test, write};
 
 /// `text` is refused in one line that has all of these words.
 #[track_caller]
@@ -191,7 +191,9 @@ fn what_is_loaded_ahead_goes_to_a_group_that_is_defined_and_may_be_used() {
 
 #[test]
 fn what_is_loaded_ahead_in_daemon_processes_is_not_loaded_in_httpds() {
-    let script = "print('loaded here')\ndef application(environ, start_response):\n    return []\n";
+    let script = "import mod_wsgi\n\
+                  print('loaded by', repr(mod_wsgi.process_group), repr(mod_wsgi.application_group))\n\
+                  def application(environ, start_response):\n    return []\n";
     let server = Server::start_with(
         Conf::new(
             "WSGIDaemonProcess p\n\
@@ -201,9 +203,12 @@ fn what_is_loaded_ahead_in_daemon_processes_is_not_loaded_in_httpds() {
         ),
         |root| write(root, "apps/ahead.wsgi", script),
     );
+    for loaded in ["'p' 'a'", "'p' 'c'", "'' 'b'"] {
+        server.log().wait_for(&[&format!("loaded by {loaded}")]);
+    }
     assert_eq!(server.get("/none").status, 404, "what is loaded ahead was loaded");
-    let lines = server.log().lines_with(&["loaded here"]);
-    assert_eq!(lines.len(), 1, "{lines:?}");
+    let lines = server.log().lines_with(&["loaded by"]);
+    assert_eq!(lines.len(), 3, "{lines:?}");
 }
 
 #[test]
@@ -234,4 +239,30 @@ fn a_request_for_a_group_that_is_not_defined_is_refused_in_one_line() {
     assert_eq!(server.get("/away").status, 500);
     server.log().wait_for(&[":error]", "MNF0003", "'elsewhere'", "no daemon process", "[client "]);
     assert_eq!(server.log().lines_with(&["elsewhere"]).len(), 1);
+}
+
+#[test]
+fn a_group_of_a_virtual_host_is_for_hosts_of_its_name_only() {
+    let host = |name: &str, lines: &str| {
+        format!(
+            "<VirtualHost *:${{PORT}}>\nServerName {name}\nDocumentRoot ${{DOCS}}\n{lines}\n\
+             </VirtualHost>\n"
+        )
+    };
+    let group = |name: &str| format!("<Location /{name}>\nWSGIProcessGroup {name}\n</Location>\n");
+    let asking = group("everywhere") + &group("of-a");
+    let server = Server::start(
+        Conf::serving("hello.wsgi")
+            .and("WSGIDaemonProcess everywhere")
+            .and(&host("a.test", &format!("{asking}WSGIDaemonProcess of-a")))
+            .and(&host("b.test", &asking)),
+    );
+    let ask = |host: &str, url: &str| server.send(&Request::get(url).header("Host", host));
+    for (host, url) in [("a.test", "/of-a"), ("a.test", "/everywhere"), ("b.test", "/everywhere")] {
+        ask(host, url).expect(200, "Hello, world!\n");
+    }
+    assert_eq!(ask("b.test", "/of-a").status, 500);
+    let names = ["'of-a'", "'a.test'", "'b.test'", "line ", "httpd.conf"];
+    server.log().wait_for(&[&[":error]", "MNF0046", "[client "], &names[..]].concat());
+    assert_eq!(server.log().lines_with(&["MNF0046"]).len(), 1);
 }
