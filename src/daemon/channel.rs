@@ -7,6 +7,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
 };
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,6 +16,9 @@ use std::time::Duration;
 
 /// How much is read at once. Most frames are shorter.
 const READ: usize = 16 * 1024;
+
+/// How many descriptors may wait for their frames. One comes with a frame at most.
+const DESCRIPTORS: usize = 4;
 
 /// A buffer that has grown beyond this for a long frame is not kept.
 const KEPT: usize = 256 * 1024;
@@ -57,11 +61,22 @@ pub(crate) struct Channel {
     input: Vec<u8>,
     /// What of that was taken.
     taken: usize,
+    /// What came with it.
+    descriptors: VecDeque<OwnedFd>,
+}
+
+/// A frame that was received.
+#[derive(Debug)]
+pub(crate) struct Frame<'a> {
+    pub(crate) kind: u8,
+    pub(crate) content: &'a [u8],
+    /// Descriptors that have come with it or with frames behind it, in their order.
+    pub(crate) descriptors: &'a mut VecDeque<OwnedFd>,
 }
 
 impl Channel {
     pub(crate) fn new(socket: UnixStream) -> Self {
-        Self { socket, input: Vec::new(), taken: 0 }
+        Self { socket, input: Vec::new(), taken: 0, descriptors: VecDeque::new() }
     }
 
     pub(crate) fn socket(&self) -> &UnixStream {
@@ -104,31 +119,24 @@ impl Channel {
         Ok(())
     }
 
-    /// The next frame: its kind and its content.
-    pub(crate) fn receive(&mut self) -> Result<(u8, &[u8]), Lost> {
-        self.receive_with(&mut None)
-    }
-
-    /// The next frame, and a descriptor where one came with it.
-    pub(crate) fn receive_with(
-        &mut self,
-        descriptor: &mut Option<OwnedFd>,
-    ) -> Result<(u8, &[u8]), Lost> {
+    /// The next frame.
+    pub(crate) fn receive(&mut self) -> Result<Frame<'_>, Lost> {
         let (length, kind) = loop {
             match self.input[self.taken..].first_chunk() {
-                None => self.read(HEADER, descriptor)?,
+                None => self.read(HEADER)?,
                 Some(start) => {
                     let (length, kind) = wire::header(*start)?;
                     if self.input.len() - self.taken >= HEADER + length {
                         break (length, kind);
                     }
-                    self.read(HEADER + length, descriptor)?;
+                    self.read(HEADER + length)?;
                 }
             }
         };
         let start = self.taken + HEADER;
         self.taken = start + length;
-        Ok((kind, &self.input[start..start + length]))
+        let content = &self.input[start..start + length];
+        Ok(Frame { kind, content, descriptors: &mut self.descriptors })
     }
 
     /// Whether something has come, or comes within this time, if it is only the end.
@@ -143,7 +151,7 @@ impl Channel {
     }
 
     /// Reads more of a frame that has `wanted` bytes in all.
-    fn read(&mut self, wanted: usize, descriptor: &mut Option<OwnedFd>) -> Result<(), Lost> {
+    fn read(&mut self, wanted: usize) -> Result<(), Lost> {
         self.input.drain(..self.taken);
         self.taken = 0;
         if self.input.is_empty() && self.input.capacity() > KEPT {
@@ -153,7 +161,7 @@ impl Channel {
         // What a length announces is not set aside before it comes.
         let room = (wanted - had).clamp(READ, KEPT);
         self.input.resize(had + room, 0);
-        let received = receive_some(&self.socket, &mut self.input[had..], descriptor);
+        let received = receive_some(&self.socket, &mut self.input[had..], &mut self.descriptors);
         self.input.truncate(had + *received.as_ref().unwrap_or(&0));
         match received? {
             0 => Err(Lost::Closed),
@@ -162,11 +170,11 @@ impl Channel {
     }
 }
 
-/// Receives bytes, and a descriptor where one comes with them; others are closed.
+/// Receives bytes, and the descriptors that come with them; too many are closed.
 fn receive_some(
     socket: &UnixStream,
     into: &mut [u8],
-    descriptor: &mut Option<OwnedFd>,
+    into_queue: &mut VecDeque<OwnedFd>,
 ) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     loop {
@@ -177,7 +185,8 @@ fn receive_some(
             Ok(message) => {
                 for message in ancillary.drain() {
                     if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                        descriptors.for_each(|one| *descriptor = Some(one));
+                        let room = DESCRIPTORS.saturating_sub(into_queue.len());
+                        into_queue.extend(descriptors.take(room));
                     }
                 }
                 return Ok(message.bytes);
@@ -218,8 +227,7 @@ mod tests {
             rest.chunks(9973).for_each(|piece| there.send(piece).unwrap());
         });
         for length in lengths {
-            let (_, content) = here.receive().unwrap();
-            assert_eq!(content.len(), 1 + length);
+            assert_eq!(here.receive().unwrap().content.len(), 1 + length);
         }
         writer.join().unwrap();
         assert!(matches!(here.receive(), Err(Lost::Closed)));
@@ -250,10 +258,20 @@ mod tests {
         let (mut here, there) = pair();
         let (mark, page) = super::super::mark::Mark::new().unwrap();
         there.send_with(&frame(2), Some(page.as_fd())).unwrap();
-        let mut descriptor = None;
-        here.receive_with(&mut descriptor).unwrap();
-        super::super::mark::Mark::of(&descriptor.expect("a descriptor")).unwrap().set();
+        let frame = here.receive().unwrap();
+        let descriptor = frame.descriptors.pop_front().expect("a descriptor");
+        super::super::mark::Mark::of(&descriptor).unwrap().set();
         assert!(mark.is_set());
+    }
+
+    #[test]
+    fn descriptors_that_nobody_takes_do_not_add_up() {
+        let (mut here, there) = pair();
+        for _ in 0..20 {
+            there.send_with(&frame(2), Some(there.socket.as_fd())).unwrap();
+            here.receive().unwrap();
+        }
+        assert_eq!(here.descriptors.len(), DESCRIPTORS);
     }
 
     #[test]

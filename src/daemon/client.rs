@@ -1,7 +1,7 @@
 //! The web server's side: connections to the worker processes of a process group, and requests that
 //! are served over them.
 
-use super::channel::{Channel, Lost};
+use super::channel::{Channel, Frame, Lost};
 use super::wire::{self, FromWorker};
 use super::{Mark, Timeouts};
 use crate::{Answer, Code, Event, GroupName, Job, LogEntry, Peer, Refusal, Reply, Store};
@@ -346,7 +346,9 @@ impl Conversation {
             return Heard::Lost(Lost::Failed(error));
         }
         let received = connection.channel.receive();
-        match received.and_then(|(kind, content)| Ok(wire::from_worker(kind, content)?)) {
+        match received.and_then(|Frame { kind, content, descriptors }| {
+            Ok(wire::from_worker(kind, content, descriptors)?)
+        }) {
             Ok(frame) => Heard::Frame(frame),
             Err(lost) => Heard::Lost(lost),
         }

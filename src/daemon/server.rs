@@ -6,15 +6,15 @@ use super::wire::{self, FromServer, Secret};
 use super::{Mark, ProcessGroup};
 use crate::conversation::queued_too_long;
 use crate::{
-    Code, Conversation, Event, FilePart, GroupName, Head, Job, Level, LogEntry, Outcome, Part,
-    Patience, Peer, Refusal, Reply, Runtime, Stored, Timeout, spawn,
+    Answer, Code, Conversation, Event, FilePart, GroupName, Head, Job, Outcome, Part, Patience,
+    Peer, Refusal, Reply, Runtime, Stored, Timeout, spawn,
 };
 use rustix::event::{PollFd, PollFlags};
 use slab::Slab;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ const GREETING: Duration = Duration::from_secs(10);
 /// so.
 const INTERRUPTED: Duration = Duration::from_secs(5);
 
-/// How much of a file goes into one frame.
+/// How much of what was put behind a part goes into one frame.
 const PIECE: usize = 256 * 1024;
 
 /// The longest line of a response's head, unless the configuration says otherwise.
@@ -191,7 +191,7 @@ impl Server {
         loop {
             job.clear();
             let group = match channel.receive() {
-                Ok((kind, content)) => match wire::from_server(kind, content, &mut job) {
+                Ok(frame) => match wire::from_server(frame.kind, frame.content, &mut job) {
                     Ok(FromServer::Request(group)) => group,
                     Ok(_) => return self.say_foreign("no request came where one should"),
                     Err(malformed) => return self.say_foreign(malformed.0),
@@ -217,8 +217,11 @@ impl Server {
     fn greet(&self, channel: &mut Channel) -> Option<Mark> {
         let _ = channel.socket().set_read_timeout(Some(GREETING));
         let mut page = None;
-        let why = match channel.receive_with(&mut page) {
-            Ok((kind, content)) => match wire::from_server(kind, content, &mut Job::default()) {
+        let why = match channel.receive().map(|frame| {
+            page = frame.descriptors.pop_front();
+            wire::from_server(frame.kind, frame.content, &mut Job::default())
+        }) {
+            Ok(read) => match read {
                 Ok(FromServer::Hello(wire::PROTOCOL, secret)) if is_same(&secret, &self.secret) => {
                     None
                 }
@@ -408,33 +411,15 @@ impl Exchange<'_> {
         match conversation.next() {
             Event::Reply(Reply::Ask { at_least, at_most }) => {
                 wire::ask(self.frames, at_least, at_most);
-                if self.send().is_err() {
+                let Some(answer) = self.send().ok().and_then(|()| self.hear_answer()) else {
                     return Goes::Away;
-                }
-                match self
-                    .channel
-                    .receive()
-                    .map(|(kind, content)| wire::from_server(kind, content, &mut Job::default()))
-                {
-                    Ok(Ok(FromServer::Answer(answer))) => conversation.answer(answer),
-                    Ok(Ok(_)) => {
-                        self.server.say_foreign("no answer came where one should");
-                        return Goes::Away;
-                    }
-                    Ok(Err(malformed)) => {
-                        self.server.say_foreign(malformed.0);
-                        return Goes::Away;
-                    }
-                    Err(lost) => {
-                        self.server.say_lost(&lost);
-                        return Goes::Away;
-                    }
-                }
+                };
+                conversation.answer(answer);
                 Goes::On
             }
             // Only hook scripts have a use for these, and they run in the server.
             Event::Reply(Reply::AskVariable(_)) => {
-                conversation.answer(crate::Answer::Variable(None));
+                conversation.answer(Answer::Variable(None));
                 Goes::On
             }
             Event::Reply(Reply::Log(entry)) => {
@@ -455,6 +440,19 @@ impl Exchange<'_> {
         }
     }
 
+    /// Waits for what the server answers to a question; `None` where the connection is of no more use.
+    fn hear_answer(&mut self) -> Option<Answer> {
+        let read = self.channel.receive().and_then(|frame| {
+            Ok(wire::from_server(frame.kind, frame.content, &mut Job::default())?)
+        });
+        match read {
+            Ok(FromServer::Answer(answer)) => return Some(answer),
+            Ok(_) => self.server.say_foreign("no answer came where one should"),
+            Err(lost) => self.server.say_lost(&lost),
+        }
+        None
+    }
+
     /// Says that there is no response; whether another request may come.
     fn fail(&mut self, refusal: &Refusal, mark: &Mark) -> bool {
         self.frames.clear();
@@ -471,16 +469,16 @@ impl Exchange<'_> {
     /// Passes a part on, and what was put behind it.
     fn pass(&mut self, mut part: Part, conversation: &Conversation) -> Goes {
         let (stored, behind) = part.spool.take().map_or((None, None), |spool| spool.take());
-        let end = part.end.or(behind);
-        if end.is_some() {
+        let ends = part.end.or(behind).is_some();
+        if ends {
             for entry in conversation.logged() {
                 wire::log(self.frames, &entry);
             }
         }
-        let passed = self.write(&part, stored, end);
+        let passed = self.write(&part, stored, behind);
         match passed.and_then(|()| self.send()) {
             Err(_) => Goes::Away,
-            Ok(()) if end.is_some() => Goes::Ended,
+            Ok(()) if ends => Goes::Ended,
             Ok(()) => Goes::On,
         }
     }
@@ -489,60 +487,43 @@ impl Exchange<'_> {
         &mut self,
         part: &Part,
         stored: Option<Stored>,
-        end: Option<Outcome>,
+        behind: Option<Outcome>,
     ) -> Result<(), Lost> {
         if let Some(refusal) = part.head.as_ref().and_then(|head| self.check(head)) {
             wire::failed(self.frames, &refusal);
             self.send()?;
             return Err(Lost::Closed);
         }
-        let alone = part.file.is_none() && stored.is_none();
-        wire::part(self.frames, part.head.as_ref(), &part.body, end.filter(|_| alone))?;
-        if alone {
-            return Ok(());
-        }
-        if let Some(FilePart { file, start, length }) = &part.file
-            && !self.write_file(file, *start, *length)?
-        {
-            let text = format!(
-                "{}: a file became shorter while it was sent; the response is cut off",
-                Code::FileShort
-            );
-            wire::log(self.frames, &LogEntry::new(Level::Error, text));
-            self.frames_end(Some(Outcome::Truncated))?;
-            self.send()?;
-            return Err(Lost::Closed);
+        match &part.file {
+            None => wire::part(self.frames, part.head.as_ref(), &part.body, None, part.end)?,
+            Some(FilePart { file, start, length }) => {
+                let place = Some((*start, *length));
+                wire::part(self.frames, part.head.as_ref(), &part.body, place, part.end)?;
+                self.channel.send_with(self.frames, Some(file.as_fd()))?;
+                self.frames.clear();
+            }
         }
         if let Some(stored) = stored {
-            let file = stored.file().try_clone_to_owned()?;
-            self.write_file(&File::from(file), 0, stored.length())?;
+            self.write_stored(&stored)?;
         }
-        self.frames_end(end)
-    }
-
-    fn frames_end(&mut self, end: Option<Outcome>) -> Result<(), Lost> {
-        if end.is_some() {
-            wire::part(self.frames, None, b"", end)?;
+        if behind.is_some() {
+            wire::part(self.frames, None, b"", None, behind)?;
         }
         Ok(())
     }
 
-    /// Sends a part of a file; `false` where it is shorter than that.
-    fn write_file(&mut self, file: &File, start: u64, length: u64) -> Result<bool, Lost> {
-        let mut piece = vec![0; PIECE.min(usize::try_from(length).unwrap_or(PIECE))];
+    /// Sends what the application has put behind a part.
+    fn write_stored(&mut self, stored: &Stored) -> Result<(), Lost> {
+        let file = File::from(stored.file().try_clone_to_owned()?);
+        let mut piece = vec![0; PIECE.min(usize::try_from(stored.length()).unwrap_or(PIECE))];
         let mut done = 0;
-        while done < length {
-            let wanted = piece.len().min(usize::try_from(length - done).unwrap_or(PIECE));
-            match file.read_at(&mut piece[..wanted], start + done)? {
-                0 => return Ok(false),
-                read => {
-                    wire::part(self.frames, None, &piece[..read], None)?;
-                    self.send()?;
-                    done += read as u64;
-                }
-            }
+        while done < stored.length() {
+            let read = file.read_at(&mut piece, done)?;
+            wire::part(self.frames, None, &piece[..read], None, None)?;
+            self.send()?;
+            done += read as u64;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// What is wrong with the lines of a head.

@@ -18,9 +18,12 @@
 #![forbid(unsafe_code)]
 
 use crate::{
-    Answer, Code, Fields, GroupName, Head, Job, Level, LogEntry, Outcome, Part, Refusal, Reload,
-    Reply, Script, Source, Task, Timeout, Verbosity,
+    Answer, Code, Fields, FilePart, GroupName, Head, Job, Level, LogEntry, Outcome, Part, Refusal,
+    Reload, Reply, Script, Source, Task, Timeout, Verbosity,
 };
+use std::collections::VecDeque;
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -204,7 +207,8 @@ pub(crate) fn log(to: &mut Vec<u8>, entry: &LogEntry) {
     written.expect("its parts are bounded");
 }
 
-/// A part of a response: its head, these bytes and its end. A file or a spool is not part of it.
+/// A part of a response: its head, these bytes, so many bytes of a file from some place, and its end.
+/// The file goes along as a descriptor. A spool is not part of it.
 ///
 /// # Errors
 ///
@@ -213,6 +217,7 @@ pub(crate) fn part(
     to: &mut Vec<u8>,
     head: Option<&Head>,
     body: &[u8],
+    file: Option<(u64, u64)>,
     end: Option<Outcome>,
 ) -> Result<()> {
     frame(to, PART, |to| {
@@ -239,6 +244,14 @@ pub(crate) fn part(
                     }
                 }
                 fields(to, headers);
+            }
+        }
+        match file {
+            None => to.push(0),
+            Some((start, length)) => {
+                to.push(1);
+                to.extend_from_slice(&start.to_le_bytes());
+                to.extend_from_slice(&length.to_le_bytes());
             }
         }
         to.extend_from_slice(body);
@@ -292,8 +305,12 @@ fn read_request(rest: &mut Rest<'_>, job: &mut Job) -> Result<GroupName> {
     Ok(group)
 }
 
-/// Reads a frame that a worker process has sent.
-pub(crate) fn from_worker(kind: u8, content: &[u8]) -> Result<FromWorker> {
+/// Reads a frame that a worker process has sent; a file is taken from `descriptors`.
+pub(crate) fn from_worker(
+    kind: u8,
+    content: &[u8],
+    descriptors: &mut VecDeque<OwnedFd>,
+) -> Result<FromWorker> {
     let mut rest = Rest(content);
     let frame = match kind {
         WELCOME => FromWorker::Welcome,
@@ -321,7 +338,7 @@ pub(crate) fn from_worker(kind: u8, content: &[u8]) -> Result<FromWorker> {
             },
             text: rest.take_words(),
         })),
-        PART => FromWorker::Reply(Reply::Response(read_part(&mut rest)?)),
+        PART => FromWorker::Reply(Reply::Response(read_part(&mut rest, descriptors)?)),
         FAILED => FromWorker::Failed(Refusal::new(rest.code()?, rest.take_words())),
         _ => return Err(Malformed("a worker process sends none of that kind")),
     };
@@ -329,7 +346,7 @@ pub(crate) fn from_worker(kind: u8, content: &[u8]) -> Result<FromWorker> {
     Ok(frame)
 }
 
-fn read_part(rest: &mut Rest<'_>) -> Result<Part> {
+fn read_part(rest: &mut Rest<'_>, descriptors: &mut VecDeque<OwnedFd>) -> Result<Part> {
     let end = match rest.byte()? {
         0 => None,
         1 => Some(Outcome::Complete),
@@ -341,7 +358,22 @@ fn read_part(rest: &mut Rest<'_>) -> Result<Part> {
         false => None,
         true => Some(read_head(rest)?),
     };
-    Ok(Part { head, body: rest.take_all().to_vec(), end, ..Part::default() })
+    let file = match rest.flag()? {
+        false => None,
+        true => Some(read_file(rest, descriptors)?),
+    };
+    Ok(Part { head, body: rest.take_all().to_vec(), file, end, ..Part::default() })
+}
+
+fn read_file(rest: &mut Rest<'_>, descriptors: &mut VecDeque<OwnedFd>) -> Result<FilePart> {
+    let [start, length] = [*rest.chunk()?, *rest.chunk()?].map(u64::from_le_bytes);
+    let file = File::from(descriptors.pop_front().ok_or(Malformed("its file did not come"))?);
+    // Reading from anything else could wait for ever.
+    if !file.metadata().is_ok_and(|file| file.is_file()) {
+        return Err(Malformed("its file is none"));
+    }
+    start.checked_add(length).ok_or(Malformed("its file is longer than any"))?;
+    Ok(FilePart { file, start, length })
 }
 
 fn read_head(rest: &mut Rest<'_>) -> Result<Head> {

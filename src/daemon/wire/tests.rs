@@ -108,8 +108,9 @@ fn worker_frame() -> impl Strategy<Value = Vec<u8>> {
         ".{0,20}".prop_map(|why| made(|to| refused(to, &why))),
         (0_usize..100, any::<usize>()).prop_map(|(a, b)| made(|to| ask(to, a, b))),
         entry().prop_map(|entry| made(|to| log(to, &entry))),
-        (prop::option::of(head()), bytes(), outcome())
-            .prop_map(|(head, body, end)| made(|to| part(to, head.as_ref(), &body, end).unwrap())),
+        (prop::option::of(head()), bytes(), outcome()).prop_map(|(head, body, end)| made(|to| {
+            part(to, head.as_ref(), &body, None, end).unwrap()
+        })),
         ".{0,20}".prop_map(|why| made(|to| failed(to, &Refusal::new(Code::Stopping, &*why)))),
     ]
 }
@@ -160,9 +161,9 @@ proptest! {
         head in prop::option::of(head()), body in bytes(), end in outcome(),
     ) {
         let mut frame = Vec::new();
-        part(&mut frame, head.as_ref(), &body, end).unwrap();
+        part(&mut frame, head.as_ref(), &body, None, end).unwrap();
         let (kind, content) = only(&frame);
-        let Ok(FromWorker::Reply(Reply::Response(got))) = from_worker(kind, content) else {
+        let Ok(FromWorker::Reply(Reply::Response(got))) = from_worker(kind, content, &mut VecDeque::new()) else {
             return Err(TestCaseError::fail("no part"));
         };
         prop_assert_eq!((got.head, got.body, got.end), (head, body, end));
@@ -173,7 +174,7 @@ proptest! {
         let mut frame = Vec::new();
         log(&mut frame, &sent);
         let (kind, content) = only(&frame);
-        let Ok(FromWorker::Reply(Reply::Log(got))) = from_worker(kind, content) else {
+        let Ok(FromWorker::Reply(Reply::Log(got))) = from_worker(kind, content, &mut VecDeque::new()) else {
             return Err(TestCaseError::fail("no lines"));
         };
         prop_assert_eq!((got.level, got.text, got.source), (sent.level, sent.text, sent.source));
@@ -184,11 +185,11 @@ proptest! {
         from_them in worker_frame(), from_us in server_frame(),
     ) {
         let (kind, content) = only(&from_them);
-        prop_assert!(from_worker(kind, content).is_ok());
+        prop_assert!(from_worker(kind, content, &mut VecDeque::new()).is_ok());
         // What ends in free text is shorter by that, and still one; all else is refused.
         for end in 0..content.len() {
-            if let Ok(FromWorker::Reply(Reply::Response(part))) = from_worker(kind, &content[..end]) {
-                let Ok(FromWorker::Reply(Reply::Response(whole))) = from_worker(kind, content) else {
+            if let Ok(FromWorker::Reply(Reply::Response(part))) = from_worker(kind, &content[..end], &mut VecDeque::new()) {
+                let Ok(FromWorker::Reply(Reply::Response(whole))) = from_worker(kind, content, &mut VecDeque::new()) else {
                     return Err(TestCaseError::fail("another kind of frame"));
                 };
                 prop_assert_eq!((&part.head, part.end), (&whole.head, whole.end));
@@ -205,7 +206,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_or_refused(kind in 0_u8..40, content in vec(any::<u8>(), 0..200)) {
-        let _ = from_worker(kind, &content);
+        let _ = from_worker(kind, &content, &mut VecDeque::new());
         let _ = from_server(kind, &content, &mut Job::default());
     }
 }
@@ -226,9 +227,9 @@ fn a_head_whose_lines_break_is_refused() {
     headers.push(b"X-A", b"1\r\nX-B: 2");
     let head = Head { status: 200, status_line: b"200 OK".to_vec(), headers, content_length: None };
     let mut frame = Vec::new();
-    part(&mut frame, Some(&head), b"", None).unwrap();
+    part(&mut frame, Some(&head), b"", None, None).unwrap();
     let (kind, content) = only(&frame);
-    assert!(from_worker(kind, content).is_err());
+    assert!(from_worker(kind, content, &mut VecDeque::new()).is_err());
 }
 
 #[test]
@@ -236,5 +237,26 @@ fn a_frame_with_something_behind_its_end_is_refused() {
     let mut frame = Vec::new();
     goaway(&mut frame);
     let (kind, _) = only(&frame);
-    assert!(from_worker(kind, b"").is_ok() && from_worker(kind, b"x").is_err());
+    assert!(from_worker(kind, b"", &mut VecDeque::new()).is_ok());
+    assert!(from_worker(kind, b"x", &mut VecDeque::new()).is_err());
+}
+
+#[test]
+fn a_part_of_a_file_comes_with_its_file_and_of_nothing_else() {
+    let mut frame = Vec::new();
+    part(&mut frame, None, b"before", Some((2, 3)), Some(Outcome::Complete)).unwrap();
+    let (kind, content) = only(&frame);
+    let read = |descriptor: Option<OwnedFd>| {
+        let mut descriptors: VecDeque<_> = descriptor.into_iter().collect();
+        from_worker(kind, content, &mut descriptors)
+    };
+    let file = tempfile::tempfile().unwrap();
+    let Ok(FromWorker::Reply(Reply::Response(part))) = read(Some(file.into())) else {
+        panic!("no part");
+    };
+    let file = part.file.expect("a file");
+    assert_eq!((&part.body[..], file.start, file.length), (&b"before"[..], 2, 3));
+    assert!(read(None).is_err(), "a file that did not come");
+    let (pipe, _other) = std::io::pipe().unwrap();
+    assert!(read(Some(pipe.into())).is_err(), "a pipe, from which one could wait for ever");
 }

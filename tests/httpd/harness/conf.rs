@@ -18,6 +18,7 @@ pub(crate) struct Conf {
     timeout: u32,
     keep_alive: u32,
     python_home: Option<String>,
+    inside_httpd: bool,
     environment: Vec<(&'static str, String)>,
 }
 
@@ -34,6 +35,7 @@ impl Conf {
             timeout: 60,
             keep_alive: 30,
             python_home,
+            inside_httpd: false,
             environment: Vec::new(),
         };
         conf.and(text)
@@ -82,6 +84,17 @@ impl Conf {
     pub(crate) fn timeout(mut self, seconds: u32) -> Conf {
         self.timeout = seconds;
         self
+    }
+
+    /// Applications run inside httpd also where the tests run by daemon processes, for this reason.
+    pub(crate) fn inside_httpd(mut self, _why: &str) -> Conf {
+        self.inside_httpd = true;
+        self
+    }
+
+    /// Whether applications run in a process group.
+    pub(super) fn by_daemon(&self) -> bool {
+        !self.inside_httpd && by_daemon()
     }
 
     /// A Python home of the test's own instead of the environment's.
@@ -144,8 +157,21 @@ impl Conf {
         if let Some(home) = &self.python_home {
             line(&format!("WSGIPythonHome \"{home}\""));
         }
+        if self.by_daemon() {
+            line(&format!("WSGIDaemonProcess tested threads={}", self.threads));
+            line("WSGIProcessGroup tested");
+        }
         line(&self.text);
         conf
+    }
+}
+
+/// Whether the tests run their applications in a process group, unless they say otherwise.
+pub(crate) fn by_daemon() -> bool {
+    match std::env::var("MANIFOLD_TEST_MODE").as_deref() {
+        Ok("daemon") => true,
+        Err(_) | Ok("" | "embedded") => false,
+        Ok(other) => panic!("MANIFOLD_TEST_MODE is embedded or daemon, not {other}"),
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `MANIFOLD_HTTPD` | the server; else `apache2` or `httpd` on `PATH` or in `/usr/sbin` |
 //! | `MANIFOLD_APXS` | asked for the modules' folder; else `apxs` or `apxs2` |
 //! | `MANIFOLD_PYTHON_HOME` | becomes `WSGIPythonHome` of every configuration when it is set |
+//! | `MANIFOLD_TEST_MODE` | `daemon`: applications run in a process group, unless a test says why not |
 //! | `MANIFOLD_TEST_VENV` | a virtual environment with Flask, for the tests that need one |
 //! | `MANIFOLD_EXTENSIONS_VENV` | one with the packages of `tests/apps/extensions.txt` |
 //!
@@ -23,7 +24,7 @@ mod server;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, Load, Mode, Request, Response, Tally};
-pub(crate) use conf::{Conf, config_test, extensions_venv, test_python, test_venv};
+pub(crate) use conf::{Conf, by_daemon, config_test, extensions_venv, test_python, test_venv};
 pub(crate) use log::ErrorLog;
 pub(crate) use server::{Server, write};
 

@@ -25,6 +25,7 @@ pub(crate) struct Server {
     child: Child,
     port: u16,
     ended: Option<ExitStatus>,
+    by_daemon: bool,
 }
 
 impl Server {
@@ -111,14 +112,24 @@ impl Server {
         Flags::make(&self.path("state/busy"))
     }
 
-    /// The processes httpd's parent has started and that have not ended.
-    pub(crate) fn children(&self) -> Vec<u32> {
-        children_of(self.child.id())
+    /// httpd's own processes that its parent has started and that have not ended.
+    pub(crate) fn own_children(&self) -> Vec<u32> {
+        children_of(self.child.id(), |name| name != WORKER)
     }
 
-    /// The one child that serves; waits while an older one is still ending.
+    /// The worker processes of process groups that have not ended.
+    pub(crate) fn workers(&self) -> Vec<u32> {
+        children_of(self.child.id(), |name| name == WORKER)
+    }
+
+    /// The processes that run applications: httpd's own, or those of a process group.
+    pub(crate) fn children(&self) -> Vec<u32> {
+        if self.by_daemon { self.workers() } else { self.own_children() }
+    }
+
+    /// The one process that runs applications; waits while an older one is still ending.
     pub(crate) fn only_child(&self) -> u32 {
-        eventually("exactly one child", || match self.children()[..] {
+        eventually("exactly one process", || match self.children()[..] {
             [child] => Some(child),
             _ => None,
         })
@@ -200,8 +211,9 @@ impl Server {
         let deadline = Instant::now() + Duration::from_secs(2);
         // A thread that has closed its socket is still busy with the connection's memory; one that
         // sleeps is not.
-        let busy =
-            || connections_held_at(self.port) > 0 || !self.children().into_iter().all(is_asleep);
+        let busy = || {
+            connections_held_at(self.port) > 0 || !self.own_children().into_iter().all(is_asleep)
+        };
         while busy() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -226,7 +238,8 @@ impl Server {
             .stderr(said);
         let line = format!("{command:?}");
         let child = spawn(command).unwrap_or_else(|error| panic!("{line}: {error}"));
-        Server { root: Some(root), conf: text, command: line, child, port, ended: None }
+        let by_daemon = conf.by_daemon();
+        Server { root: Some(root), conf: text, command: line, child, port, ended: None, by_daemon }
     }
 
     fn launched_again(mut self, conf: &Conf) -> Server {
@@ -329,10 +342,12 @@ impl Drop for Server {
         }
         // Every test is also a test of the stop at its end.
         if !std::thread::panicking() {
-            let problem = match self.ended {
+            let mut problem = match self.ended {
                 None => vec!["httpd did not stop".to_owned()],
                 Some(_) => self.log().bad_ends(),
             };
+            let sockets = fs::read_dir(self.path("run")).into_iter().flatten().flatten();
+            problem.extend(sockets.map(|left| format!("{} is left", left.path().display())));
             if !problem.is_empty() {
                 self.show();
                 panic!("the stop after this test went wrong:\n{}", problem.join("\n"));
@@ -508,8 +523,11 @@ fn connections_held_at(port: u16) -> usize {
     table.lines().skip(1).filter(held).count()
 }
 
-/// The children of a process, by its kernel's own account.
-fn children_of(parent: u32) -> Vec<u32> {
+/// The kernel's name of worker processes.
+const WORKER: &str = "manifold-worker";
+
+/// The children of a process with such names, by its kernel's own account.
+fn children_of(parent: u32, wanted: impl Fn(&str) -> bool) -> Vec<u32> {
     let mut children = Vec::new();
     for entry in fs::read_dir("/proc").expect("these tests need /proc").flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -519,12 +537,13 @@ fn children_of(parent: u32) -> Vec<u32> {
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
             continue;
         };
-        let Some((_, rest)) = stat.rsplit_once(')') else {
+        let Some((name, rest)) = stat.rsplit_once(')') else {
             continue;
         };
+        let name = name.split_once('(').map_or("", |(_, name)| name);
         let mut fields = rest.split_whitespace();
         let state = fields.next();
-        if fields.next() == Some(&parent.to_string()) && state != Some("Z") {
+        if fields.next() == Some(&parent.to_string()) && state != Some("Z") && wanted(name) {
             children.push(pid);
         }
     }
