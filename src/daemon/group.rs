@@ -3,6 +3,7 @@
 
 use crate::{GroupName, paths};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -72,6 +73,16 @@ pub struct Id {
     pub number: u32,
     /// Its name, if it has one.
     pub name: Option<String>,
+}
+
+/// As messages show it.
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name} (number {})", self.number),
+            None => write!(f, "#{}", self.number),
+        }
+    }
 }
 
 /// What the Python of a worker process is told.
