@@ -1,8 +1,9 @@
 //! What the configuration says about a process group: the options of `WSGIDaemonProcess`.
 #![forbid(unsafe_code)]
 
-use crate::GroupName;
+use crate::{GroupName, paths};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub struct ProcessGroup {
     /// How many interpreters an application group has in each process, unless a block says it.
     pub replicas: Option<NonZeroUsize>,
     /// The program that is started.
+    #[serde(with = "paths::optional")]
     pub worker: Option<PathBuf>,
     /// What the process looks like in a list of processes.
     pub title: Option<Vec<u8>>,
@@ -55,8 +57,10 @@ pub struct Identity {
     /// Supplementary groups; otherwise those of the user.
     pub supplementary: Option<Vec<u32>>,
     /// The working directory, which is also the first of `sys.path`.
+    #[serde(with = "paths::optional")]
     pub home: Option<PathBuf>,
     /// The root directory.
+    #[serde(with = "paths::optional")]
     pub chroot: Option<PathBuf>,
     /// The file mode creation mask.
     pub umask: Option<u32>,
@@ -71,14 +75,27 @@ pub struct Id {
     pub name: Option<String>,
 }
 
+/// As messages show it.
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name} (number {})", self.number),
+            None => write!(f, "#{}", self.number),
+        }
+    }
+}
+
 /// What the Python of a worker process is told.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Python {
     /// `python-home=`; otherwise the server's.
+    #[serde(with = "paths::optional")]
     pub home: Option<PathBuf>,
     /// `python-path=`.
+    #[serde(with = "paths::list")]
     pub path: Vec<PathBuf>,
     /// `PYTHON_EGG_CACHE`.
+    #[serde(with = "paths::optional")]
     pub eggs: Option<PathBuf>,
     /// `LANG`.
     pub lang: Option<Vec<u8>>,

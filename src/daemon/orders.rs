@@ -9,7 +9,6 @@ use super::wire::{PROTOCOL, Secret};
 use crate::{GroupName, Script, Settings};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +41,7 @@ pub struct Orders {
 pub struct Preload {
     /// The group whose interpreters load it.
     pub group: GroupName,
-    path: PathBuf,
+    path: Vec<u8>,
     callable: Vec<u8>,
     module: Vec<u8>,
 }
@@ -52,7 +51,7 @@ impl Preload {
     pub fn new(group: GroupName, script: &Script) -> Self {
         Self {
             group,
-            path: script.path().to_owned(),
+            path: script.path_bytes().to_vec(),
             callable: script.callable().to_bytes().to_vec(),
             module: script.module().to_bytes().to_vec(),
         }
@@ -64,9 +63,7 @@ impl Preload {
     ///
     /// A part of it holds a NUL byte.
     pub(crate) fn script(&self) -> Result<Arc<Script>, std::ffi::NulError> {
-        use std::os::unix::ffi::OsStrExt;
-        let path = self.path.as_os_str().as_bytes();
-        Script::from_parts(path, &self.callable, &self.module).map(Arc::new)
+        Script::from_parts(&self.path, &self.callable, &self.module).map(Arc::new)
     }
 }
 
@@ -106,6 +103,9 @@ impl Orders {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::PathBuf;
 
     fn orders() -> Orders {
         Orders {
@@ -129,6 +129,22 @@ mod tests {
         let back = Orders::read(&text[..]).unwrap();
         assert_eq!(back.encode(), text);
         assert_eq!(back.preloads[0].script().unwrap().path(), "/srv/shop.wsgi");
+    }
+
+    #[test]
+    fn paths_need_not_be_utf_8() {
+        let path = PathBuf::from(OsStr::from_bytes(b"/srv/caf\xe9"));
+        let mut orders = orders();
+        let ProcessGroup { worker, identity, python, .. } = &mut orders.group;
+        for place in [worker, &mut identity.home, &mut identity.chroot, &mut python.home] {
+            *place = Some(path.clone());
+        }
+        (python.eggs, python.path) = (Some(path.clone()), vec![path.clone()]);
+        let script = Script::new(path.as_os_str().as_bytes(), b"application").unwrap();
+        orders.preloads = vec![Preload::new(GroupName::default(), &script)];
+        let back = Orders::read(&orders.encode()[..]).unwrap();
+        assert_eq!(back.group, orders.group);
+        assert_eq!(*back.preloads[0].script().unwrap(), script);
     }
 
     #[test]

@@ -55,8 +55,7 @@ impl Rule<'_> {
             let detail = format!(
                 "the {what} '{path}' {why}; by {}{} the process group serves only what nobody else can \
                  have written",
-                self.option,
-                Shown(self.id)
+                self.option, self.id
             );
             Err(Refusal::new(Code::FileOwner, detail))
         };
@@ -73,18 +72,6 @@ impl Rule<'_> {
             return refused(format_args!("may be written by others (its mode is {mode:04o})"));
         }
         Ok(())
-    }
-}
-
-/// A user or group as messages show it.
-struct Shown<'a>(&'a Id);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0.name {
-            Some(name) => write!(f, "{name} (number {})", self.0.number),
-            None => write!(f, "#{}", self.0.number),
-        }
     }
 }
 
