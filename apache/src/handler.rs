@@ -12,8 +12,10 @@ use crate::variables::Variables;
 use crate::{boundary, child, daemons, log, naming, process_groups, signals};
 use httpd_sys::*;
 use manifold::{Answer, Code, Event, GroupName, Job, Level, Peer, Refusal, Reload, Reply, Script};
-use std::ffi::c_int;
+use std::ffi::{OsStr, c_int};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::{Arc, Once};
 
 /// Content handler hook.
@@ -92,9 +94,10 @@ fn answer_by_daemon(
         Ok(daemon) => &daemon.group,
         Err(refusal) => return refuse(r, asked, &refusal),
     };
-    if let Err(refusal) = group.owner.admit(asked.script.path()) {
-        log::request(r, severity(&refusal), &format!("{refusal}{asked}"));
-        return HTTP_FORBIDDEN as c_int;
+    // A handler script is the administrator's; whose the file is that it works on is the question.
+    let file = Path::new(OsStr::from_bytes(r.text(r.record().filename)));
+    if let Err(refusal) = group.owner.admit(file) {
+        return refuse(r, asked, &refusal);
     }
     let Some(workers) = daemons::workers(process_group) else {
         let detail =

@@ -1,6 +1,10 @@
 //! What `httpd -t` says about WSGIDaemonProcess, and what becomes of requests for process groups that
 //! cannot be used.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use crate::harness::{Conf, Request, Server, at_once, config_test, write};
 
 /// `text` is refused in one line that has all of these words.
@@ -265,4 +269,33 @@ fn a_group_of_a_virtual_host_is_for_hosts_of_its_name_only() {
     let names = ["'of-a'", "'a.test'", "'b.test'", "line ", "httpd.conf"];
     server.log().wait_for(&[&[":error]", "MNF0046", "[client "], &names[..]].concat());
     assert_eq!(server.log().lines_with(&["MNF0046"]).len(), 1);
+}
+
+#[test]
+fn only_files_of_the_script_user_are_served_and_a_handler_script_is_none_of_them() {
+    let files = |root: &Path| {
+        for (name, mode) in [("mine.txt", 0o644), ("open.txt", 0o646)] {
+            write(root, &format!("docs/site/{name}"), "text");
+            let file = root.join("docs/site").join(name);
+            std::fs::set_permissions(file, Permissions::from_mode(mode)).expect("it is ours");
+        }
+        // Where anybody may write, as the administrator's scripts need not fear.
+        let apps = Permissions::from_mode(0o777);
+        std::fs::set_permissions(root.join("apps"), apps).expect("it is ours");
+        let site = Permissions::from_mode(0o755);
+        std::fs::set_permissions(root.join("docs/site"), site).expect("it is ours");
+    };
+    // SAFETY: it has no arguments and cannot fail.
+    let user = unsafe { libc::geteuid() };
+    let server = Server::start_with(
+        Conf::serving("hello.wsgi")
+            .and(&format!("WSGIDaemonProcess p script-user=#{user}\nWSGIProcessGroup p")),
+        files,
+    );
+    server.get("/site/mine.txt").expect(200, "Hello, world!\n");
+    for url in ["/site/open.txt", "/site/none.txt"] {
+        assert_eq!(server.get(url).status, 403, "{url}");
+        server.log().wait_for(&[":error]", "MNF0047", url, "script-user=", "[client "]);
+    }
+    assert_eq!(server.log().lines_with(&["MNF0047"]).len(), 2);
 }
