@@ -340,7 +340,8 @@ pub(crate) fn worker_beside_the_module() -> Option<PathBuf> {
 /// The user that httpd's children run as, where it was started as root.
 pub(crate) fn server_user() -> Option<u32> {
     // SAFETY: httpd writes it while it reads its configuration, on the thread that asks here.
-    nix::unistd::geteuid().is_root().then(|| unsafe { ap_unixd_config.user_id })
+    let user = unsafe { ap_unixd_config.user_id };
+    nix::unistd::geteuid().is_root().then_some(user)
 }
 
 /// How many requests httpd may serve at a time.

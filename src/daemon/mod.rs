@@ -3,10 +3,8 @@
 
 mod channel;
 mod client;
-#[cfg_attr(not(test), expect(dead_code, reason = "the start of a worker process is to call it"))]
 mod environment;
 mod group;
-#[cfg_attr(not(test), expect(dead_code, reason = "the start of a worker process is to call it"))]
 mod identity;
 mod life;
 mod log;

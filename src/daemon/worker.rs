@@ -7,7 +7,7 @@
 use super::life::{Life, Order, Reason, State, Step};
 use super::orders::Orders;
 use super::server::Server;
-use super::{log, settings};
+use super::{environment, identity, log, settings};
 use crate::{
     Answer, Code, Conversation, Event, Left, Limits, LogEntry, Peer, Reply, Runtime, Task, spawn,
 };
@@ -95,6 +95,12 @@ impl Worker {
         std::thread::sleep(orders.pause);
         let born = Instant::now();
         let group = &orders.group;
+        let account = identity::take_on(group, orders.server_user)?;
+        // SAFETY: nothing has made another thread yet.
+        if let Some(warning) = unsafe { environment::set_up(group, &account) } {
+            tracing::warn!("{warning}");
+        }
+        identity::die_with_parent(orders.parent)?;
         let signals =
             hear_signals().map_err(|error| format!("no signals can be heard: {error}"))?;
         let failed = |what: &str, error: io::Error| format!("{what}: {error}");

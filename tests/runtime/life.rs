@@ -2,8 +2,8 @@
 
 use crate::harness::{Folder, Request, app_script, in_its_own_process, request, settings};
 use manifold::{
-    Code, GroupName, InterpreterOptions, Left, Limits, OptionsTable, Outcome, Refusal, Runtime,
-    Script, Settings,
+    Code, GroupName, InterpreterOptions, Left, Limits, OptionsTable, Outcome, Patience, Refusal,
+    Runtime, Script, Settings,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,7 +60,7 @@ fn send(
     script: &Arc<Script>,
     path: &str,
 ) -> Result<Request, Refusal> {
-    request(runtime, &GroupName::new(group.as_bytes()), script, path, None)
+    request(runtime, &GroupName::new(group.as_bytes()), script, path, Patience::Endless)
 }
 
 fn get(runtime: &Runtime, group: &str, script: &Arc<Script>, path: &str) -> String {

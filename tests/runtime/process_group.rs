@@ -3,7 +3,7 @@
 
 use crate::harness::{Folder, in_its_own_process, request, settings};
 use manifold::daemon::{self, ProcessGroup};
-use manifold::{GroupName, InterpreterOptions, OptionsBlock, Runtime, Script, Settings};
+use manifold::{GroupName, InterpreterOptions, OptionsBlock, Patience, Runtime, Script, Settings};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn start(server: &Settings, group: &ProcessGroup) -> Runtime {
 
 /// What a script answers in an application group: its `text`, evaluated.
 fn ask(runtime: &Runtime, application_group: &str, script: &Arc<Script>) -> String {
-    let asked = request(runtime, &name(application_group), script, "/", None);
+    let asked = request(runtime, &name(application_group), script, "/", Patience::Endless);
     asked.expect("it is taken").finish(b"").text()
 }
 

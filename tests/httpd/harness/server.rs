@@ -114,12 +114,12 @@ impl Server {
 
     /// httpd's own processes that its parent has started and that have not ended.
     pub(crate) fn own_children(&self) -> Vec<u32> {
-        children_of(self.child.id(), |name| name != WORKER)
+        children_of(self.child.id(), false)
     }
 
     /// The worker processes of process groups that have not ended.
     pub(crate) fn workers(&self) -> Vec<u32> {
-        children_of(self.child.id(), |name| name == WORKER)
+        children_of(self.child.id(), true)
     }
 
     /// The processes that run applications: httpd's own, or those of a process group.
@@ -523,11 +523,14 @@ fn connections_held_at(port: u16) -> usize {
     table.lines().skip(1).filter(held).count()
 }
 
-/// The kernel's name of worker processes.
-const WORKER: &str = "manifold-worker";
+/// Whether a process runs `manifold-worker`, whatever it calls itself.
+fn is_worker(pid: u32) -> bool {
+    let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    program.file_name().is_some_and(|name| name == "manifold-worker")
+}
 
-/// The children of a process with such names, by its kernel's own account.
-fn children_of(parent: u32, wanted: impl Fn(&str) -> bool) -> Vec<u32> {
+/// The children of a process, by its kernel's own account: those that are worker processes, or the others.
+fn children_of(parent: u32, workers: bool) -> Vec<u32> {
     let mut children = Vec::new();
     for entry in fs::read_dir("/proc").expect("these tests need /proc").flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -537,13 +540,15 @@ fn children_of(parent: u32, wanted: impl Fn(&str) -> bool) -> Vec<u32> {
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
             continue;
         };
-        let Some((name, rest)) = stat.rsplit_once(')') else {
+        let Some((_, rest)) = stat.rsplit_once(')') else {
             continue;
         };
-        let name = name.split_once('(').map_or("", |(_, name)| name);
         let mut fields = rest.split_whitespace();
         let state = fields.next();
-        if fields.next() == Some(&parent.to_string()) && state != Some("Z") && wanted(name) {
+        if fields.next() == Some(&parent.to_string())
+            && state != Some("Z")
+            && is_worker(pid) == workers
+        {
             children.push(pid);
         }
     }
