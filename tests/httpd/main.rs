@@ -16,6 +16,7 @@ mod compatibility;
 mod contexts;
 mod contract;
 mod daemon_directive;
+mod daemon_identity;
 mod directives;
 mod disconnect;
 mod environ;
