@@ -117,7 +117,7 @@ impl Conversation {
         Refusal::new(
             Code::RequestTimeout,
             format!(
-                "the request in application group '{}' took longer than WSGIRequestTimeout allows \
+                "the request in application group '{}' took longer than WSGIRequestTimeout or request-timeout allows \
                  ({seconds} s): {what}",
                 self.group.name()
             ),

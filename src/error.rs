@@ -118,6 +118,8 @@ codes! {
     FileOwner = 47,
     /// A worker process has died.
     WorkerDied = 48,
+    /// A script has changed since its process has loaded it, and another process has to take the request.
+    ProcessOutdated = 49,
 }
 
 impl Code {

@@ -3,8 +3,8 @@
 
 use crate::exchange::ApplicationEnd;
 use crate::gate::Gate;
-use crate::interp::ThreadState;
 use crate::interp::ending::{self, End};
+use crate::interp::{Attached, ThreadState};
 use crate::isolation::Place;
 use crate::options::{self, Resolved};
 use crate::pool::{Life, Limits, Phase, Pool, Slot};
@@ -12,7 +12,7 @@ use crate::queue::{Member, Queue, Rejected, ReplicaId};
 use crate::replica::{Replica, Server};
 use crate::spawn::spawn_for_interpreter;
 use crate::succession::Heritage;
-use crate::watchdog::{Question, Watchdog};
+use crate::watchdog::Watchdog;
 use crate::{Code, Gil, Outcome, Refusal, Settings};
 use cpython_sys::OWN_GIL_IS_SAFE;
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     others_known: Condvar,
     /// Which extension modules load in interpreters beside the main one.
     gate: Arc<Gate>,
+    /// Why the process stops, once that is known.
+    shutdown_reason: OnceLock<&'static str>,
     main: OnceLock<Weak<Group>>,
     /// The first group that has used the main interpreter. Others may share it by saying so, none
     /// is moved into it.
@@ -83,9 +85,19 @@ impl Shared {
             settings,
             others_gone: Mutex::default(),
             others_known: Condvar::new(),
+            shutdown_reason: OnceLock::new(),
             main: OnceLock::new(),
             main_holder: OnceLock::new(),
         }
+    }
+
+    /// Why the process stops, as applications are told.
+    fn shutdown_reason(&self) -> &'static str {
+        self.shutdown_reason.get().copied().unwrap_or_default()
+    }
+
+    pub(crate) fn set_shutdown_reason(&self, reason: &'static str) {
+        self.shutdown_reason.get_or_init(|| reason);
     }
 
     /// The group of the main interpreter.
@@ -290,21 +302,25 @@ impl Group {
 
     /// Has a thread of its own look where a replica's threads are, as soon as it gets the GIL. One
     /// that still waits for it is told nothing: a second would wait as well.
-    pub(crate) fn look(self: &Arc<Self>, id: ReplicaId, question: Question) {
+    pub(crate) fn look(
+        self: &Arc<Self>,
+        id: ReplicaId,
+        look: impl FnOnce(Attached<'_>, &Replica) + Send + 'static,
+    ) {
         let mut pool = self.pool();
-        let Some(slot) = pool.slot(id).filter(|slot| !slot.looked_at) else { return };
+        let Some(slot) = pool.slot(id).filter(|slot| slot.looked_at.is_none()) else { return };
         let Some(replica) = slot.replica.clone() else { return };
         let group = Arc::clone(self);
         let looker = move || {
             // A panic is printed where it happens; the group has to learn that this is over.
             let looked = catch_unwind(AssertUnwindSafe(|| {
                 if let Some(mut state) = replica.interpreter.thread_state() {
-                    state.attach(|py| question.answer(py, &replica));
+                    state.attach(|py| look(py, &replica));
                 }
             }));
             drop((replica, looked));
             if let Some(slot) = group.pool().slot(id) {
-                slot.looked_at = false;
+                slot.looked_at = None;
             }
             group.tell_pool_changed();
         };
@@ -313,9 +329,21 @@ impl Group {
             format!("mnf-look-{}", self.name),
             looker,
         ) {
-            Ok(_) => slot.looked_at = true,
+            Ok(_) => slot.looked_at = Some(Instant::now()),
             Err(error) => tracing::warn!(group = %self.name, "no thread to look at it: {error}"),
         }
+    }
+
+    /// Has each replica's GIL taken once, by a thread of its own, and says for how long those have waited
+    /// for one that were asked to before.
+    pub(crate) fn probe_gils(self: &Arc<Self>) -> Duration {
+        let looked_at: Vec<_> =
+            self.pool().replicas.iter().map(|slot| (slot.id, slot.looked_at)).collect();
+        for (id, _) in looked_at.iter().filter(|(_, since)| since.is_none()) {
+            self.look(*id, |_, _| ());
+        }
+        let waits = looked_at.iter().filter_map(|(_, since)| since.map(|since| since.elapsed()));
+        waits.max().unwrap_or_default()
     }
 
     /// Takes no more jobs; those queued are still served. The interpreters are then brought to
@@ -481,7 +509,8 @@ impl Group {
             slot.life = Life::Ending;
         }
         self.tell_pool_changed();
-        state.attach(|py| replica.residents.tell_stopping(py));
+        let reason = self.shared.shutdown_reason();
+        state.attach(|py| replica.residents.tell_stopping(py, reason));
         let destroy = self.shared.settings.destroy_interpreters;
         replica.end(state, &self.name, destroy, deadline, || self.shared.others_gone(deadline))
     }
@@ -493,7 +522,8 @@ impl Group {
         let mut pool = self.pool();
         let mut enough = None;
         let deadline = loop {
-            let looked_at = pool.slot(id).is_some_and(|slot| slot.looked_at || slot.guests > 0);
+            let looked_at =
+                pool.slot(id).is_some_and(|slot| slot.looked_at.is_some() || slot.guests > 0);
             let limits = pool.limits;
             let (members, lost) = self.queue.members(id);
             // Those that are lost may come back, but not for a process that goes.

@@ -31,6 +31,10 @@ pub struct Job {
     pub https: bool,
     /// When the server received the request, in microseconds since 1970.
     pub received: i64,
+    /// When the server handed it to a worker process, and when that took it; 0 where there is none.
+    pub handed_over: (i64, i64),
+    /// It does not count for the time that a worker process has had nothing to do.
+    pub is_idle_talk: bool,
     /// Which log lines about this request the server writes.
     pub verbosity: Verbosity,
     /// Where it is noted that the request has started, if its server is another process.
@@ -57,6 +61,9 @@ pub enum Reload {
     /// Have the interpreter replaced by a fresh one that has loaded it, and go on with what is there
     /// meanwhile. Where an interpreter cannot be replaced, as `Module`.
     Interpreter,
+    /// The same; where an interpreter cannot be replaced, refuse the job with
+    /// [`crate::Code::ProcessOutdated`], so that another process takes it.
+    Process,
 }
 
 /// What an interpreter thread does with the script of a job.
@@ -110,6 +117,8 @@ impl Job {
         self.deadline = None;
         self.https = false;
         self.received = 0;
+        self.handed_over = (0, 0);
+        self.is_idle_talk = false;
         self.verbosity = Verbosity::default();
         self.mark = None;
     }

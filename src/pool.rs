@@ -48,7 +48,7 @@ pub(crate) struct Slot {
     /// What kind of interpreter it is.
     pub(crate) place: Place,
     /// Whether a thread looks, or waits to look, where others are.
-    pub(crate) looked_at: bool,
+    pub(crate) looked_at: Option<Instant>,
     /// How many threads that do not serve it are in it for a moment.
     pub(crate) guests: usize,
 }
@@ -78,7 +78,7 @@ pub struct Limits {
 
 impl Slot {
     pub(crate) fn starting(id: ReplicaId, place: Place) -> Self {
-        Self { id, life: Life::Starting, replica: None, place, looked_at: false, guests: 0 }
+        Self { id, life: Life::Starting, replica: None, place, looked_at: None, guests: 0 }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::pool::Limits;
 use crate::{Code, Conversation, GroupName, Job, Patience, Refusal, Settings, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How many exchanges a process may have at once, for each request thread: requests nest.
 const EXCHANGES_PER_THREAD: usize = 16;
@@ -128,6 +128,12 @@ impl Runtime {
     /// call again.
     pub fn interrupt(&self, limits: Limits) {
         self.exchanges.interrupt();
+        self.stop_taking(limits);
+    }
+
+    /// Takes no more requests and throws away those that no thread has taken; those under way go on.
+    /// To be called before [`Runtime::finish`], where another process can serve them.
+    pub fn stop_taking(&self, limits: Limits) {
         for group in self.close().iter().chain([&self.main]) {
             group.close(limits);
             group.discard();
@@ -152,6 +158,22 @@ impl Runtime {
             End::Daemons => Left::Daemons,
             End::Late => Left::Threads,
         }
+    }
+
+    /// Why the process stops, which applications are told when it does. The first reason holds.
+    pub fn set_shutdown_reason(&self, reason: &'static str) {
+        self.shared.set_shutdown_reason(reason);
+    }
+
+    /// Has the GIL of every interpreter taken once, and returns at once: with the longest time for which
+    /// one has been waited for since an earlier call.
+    pub fn probe_gils(&self) -> Duration {
+        let groups: Vec<_> = {
+            let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+            groups.by_name.values().cloned().collect()
+        };
+        let waits = groups.iter().chain([&self.main]).map(|group| group.probe_gils());
+        waits.max().unwrap_or_default()
     }
 
     fn group(&self, name: &GroupName) -> Result<Arc<Group>, Refusal> {

@@ -359,7 +359,8 @@ fn report(found: Vec<Found>, stopped: &Receiver<()>) {
     }
     for ((_, replica), (group, seats)) in replicas {
         let given_up = Arc::clone(&given_up);
-        group.look(replica, Question { seats, answers: answers.clone(), given_up });
+        let question = Question { seats, answers: answers.clone(), given_up };
+        group.look(replica, move |py, replica| question.answer(py, replica));
     }
     drop(answers);
     let deadline = Instant::now() + GIL_LIMIT;
@@ -396,7 +397,7 @@ impl Found {
         match self.why {
             Why::Slow => format!("{}: the slow {what}", Code::SlowRequest),
             Why::Late | Why::Stuck => format!(
-                "{}: the {what}, which is longer than WSGIRequestTimeout allows; mod_wsgi.RequestTimeout is \
+                "{}: the {what}, which is longer than WSGIRequestTimeout or request-timeout allows; mod_wsgi.RequestTimeout is \
                  raised in it",
                 Code::RequestTimeout
             ),

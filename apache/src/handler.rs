@@ -65,6 +65,7 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         job.script = Some(Arc::clone(&script));
         job.reload = config.script_reloading.unwrap_or(Reload::Module);
         job.timeout = rules.timeout.flatten();
+        job.is_idle_talk = rules.ignore_activity.unwrap_or(false);
         job.verbosity = log::request_verbosity(r);
     };
     if !process_group.is_main() {

@@ -4,6 +4,7 @@
 use super::channel::{Channel, Frame, Lost};
 use super::wire::{self, FromWorker};
 use super::{Mark, Timeouts};
+use crate::wsgi::now;
 use crate::{Answer, Code, Event, GroupName, Job, LogEntry, Peer, Refusal, Reply, Store};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -121,6 +122,7 @@ impl Workers {
         let mut connection = self.take(index, began)?;
         connection.job.clear();
         fill(&mut connection.job);
+        connection.job.handed_over.0 = now();
         connection.request.clear();
         let written = wire::request(&mut connection.request, group, &connection.job);
         if let Err(malformed) = written {

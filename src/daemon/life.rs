@@ -19,6 +19,14 @@ pub(crate) struct State {
     pub(crate) quiet: Duration,
     /// A request has taken too long.
     pub(crate) late: bool,
+    /// A script has changed that was loaded.
+    pub(crate) outdated: bool,
+    /// For how long it was tried in vain to load a first script.
+    pub(crate) trying: Option<Duration>,
+    /// For how long some GIL could not be had.
+    pub(crate) locked: Duration,
+    /// The script that is the process has ended.
+    pub(crate) finished: bool,
 }
 
 /// What others want of a process.
@@ -30,7 +38,7 @@ pub(crate) enum Order {
     Evict,
     /// SIGXCPU.
     CpuTime,
-    /// The server has gone, or has no use for the process any more.
+    /// The server stops, or has gone, or has no use for the process any more.
     Orphaned,
 }
 
@@ -45,6 +53,10 @@ pub(crate) enum Reason {
     Interval(Duration),
     Inactivity(Duration),
     RequestTimeout,
+    Startup(Duration),
+    Deadlock(Duration),
+    ScriptReload,
+    ScriptEnded,
     ServerGone,
 }
 
@@ -89,20 +101,38 @@ impl Life {
             Some(Order::CpuTime) => self.fade(Reason::CpuTime, self.timeouts.graceful, state),
             None => {}
         }
+        if let Some(reason) = self.is_over(state) {
+            return Step::End(reason);
+        }
         if let Some(reason) = self.is_due(state) {
             self.fade(reason, self.timeouts.graceful, state);
-        }
-        if let Some(limit) = self.renewal.inactivity
-            && state.active == 0
-            && state.quiet >= limit
-        {
-            return Step::End(Reason::Inactivity(limit));
         }
         match self.fading {
             None => Step::Serve,
             Some((reason, until)) if state.active == 0 || state.age >= until => Step::End(reason),
             Some((reason, until)) => Step::Fade(reason, until.saturating_sub(state.age)),
         }
+    }
+
+    /// Why it ends at once.
+    fn is_over(&self, state: &State) -> Option<Reason> {
+        let reached =
+            |limit: Option<Duration>, time: Duration| limit.filter(|limit| time >= *limit);
+        if state.outdated {
+            return Some(Reason::ScriptReload);
+        }
+        if state.finished {
+            return Some(Reason::ScriptEnded);
+        }
+        if let Some(limit) = reached(self.timeouts.deadlock, state.locked) {
+            return Some(Reason::Deadlock(limit));
+        }
+        if let Some(limit) = state.trying.and_then(|time| reached(self.timeouts.startup, time)) {
+            return Some(Reason::Startup(limit));
+        }
+        let idle = state.active == 0;
+        let limit = reached(self.renewal.inactivity, state.quiet).filter(|_| idle)?;
+        Some(Reason::Inactivity(limit))
     }
 
     fn is_due(&self, state: &State) -> Option<Reason> {
@@ -132,8 +162,17 @@ impl Life {
         }
         let until_old = self.renewal.interval.map(|limit| limit.saturating_sub(state.age));
         let until_idle = self.renewal.inactivity.map(|limit| limit.saturating_sub(state.quiet));
-        let soonest = until_old.into_iter().chain(until_idle).min().unwrap_or(SELDOM);
-        soonest.clamp(OFTEN, SELDOM)
+        let until_given_up = self.timeouts.startup.zip(state.trying);
+        let until_given_up = until_given_up.map(|(limit, time)| limit.saturating_sub(time));
+        let soonest = until_old.into_iter().chain(until_idle).chain(until_given_up).min();
+        soonest.unwrap_or(SELDOM).clamp(OFTEN, SELDOM)
+    }
+
+    /// How often to look whether every GIL can be had.
+    pub(crate) fn probe_interval(&self) -> Option<Duration> {
+        const OFTEN: Duration = Duration::from_millis(50);
+        const SELDOM: Duration = Duration::from_secs(30);
+        self.timeouts.deadlock.map(|limit| (limit / 10).clamp(OFTEN, SELDOM))
     }
 }
 
@@ -149,6 +188,10 @@ impl Reason {
             Self::Interval(_) => "restart_interval",
             Self::Inactivity(_) => "inactivity_timeout",
             Self::RequestTimeout => "request_timeout",
+            Self::Startup(_) => "startup_timeout",
+            Self::Deadlock(_) => "deadlock_timeout",
+            Self::ScriptReload => "script_reload",
+            Self::ScriptEnded => "",
         }
     }
 }
@@ -168,6 +211,16 @@ impl fmt::Display for Reason {
                 write!(f, "it has had nothing to do for inactivity-timeout={}", limit.as_secs_f64())
             }
             Self::RequestTimeout => f.write_str("a request took longer than request-timeout"),
+            Self::Startup(limit) => {
+                write!(f, "it has loaded no script within startup-timeout={}", limit.as_secs_f64())
+            }
+            Self::Deadlock(limit) => write!(
+                f,
+                "a GIL was not let go for deadlock-timeout={}: native code waits or computes with it",
+                limit.as_secs_f64()
+            ),
+            Self::ScriptReload => f.write_str("a script has changed"),
+            Self::ScriptEnded => f.write_str("its script has ended"),
             Self::ServerGone => f.write_str("the httpd that has started it has gone or restarted"),
         }
     }

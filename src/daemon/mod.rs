@@ -26,4 +26,4 @@ pub use group::{
 };
 pub use orders::{Orders, Preload};
 pub use settings::settings;
-pub use worker::{SERVE, descriptor, serve};
+pub use worker::{SERVE, SERVER_STOPS, descriptor, serve};

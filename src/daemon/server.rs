@@ -5,15 +5,17 @@ use super::channel::{Channel, Lost};
 use super::wire::{self, FromServer, Secret};
 use super::{Mark, ProcessGroup};
 use crate::conversation::queued_too_long;
+use crate::wsgi::now;
 use crate::{
     Answer, Code, Conversation, Event, FilePart, GroupName, Head, Job, Outcome, Part, Patience,
-    Peer, Refusal, Reply, Runtime, Stored, Timeout, spawn,
+    Peer, Refusal, Reload, Reply, Runtime, Stored, Timeout, spawn,
 };
 use rustix::event::{PollFd, PollFlags};
 use slab::Slab;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::net::Shutdown;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -45,6 +47,10 @@ pub(crate) struct Server {
     header_line: usize,
     connections: Mutex<Connections>,
     limit: usize,
+    /// After which one the process is to be replaced.
+    last_request: Option<u64>,
+    /// Has somebody look at `activity`.
+    wake: fn(),
     /// What the process has been doing.
     pub(crate) activity: Activity,
 }
@@ -66,6 +72,8 @@ pub(crate) struct Activity {
     last: AtomicU64,
     /// A request has taken too long.
     late: AtomicBool,
+    /// A script has changed that was loaded.
+    outdated: AtomicBool,
 }
 
 /// A connection as others see it.
@@ -91,6 +99,7 @@ impl Server {
         group: &ProcessGroup,
         secret: Secret,
         limit: usize,
+        wake: fn(),
     ) -> Arc<Self> {
         let activity = Activity {
             since: Instant::now(),
@@ -98,6 +107,7 @@ impl Server {
             served: AtomicU64::new(0),
             last: AtomicU64::new(0),
             late: AtomicBool::new(false),
+            outdated: AtomicBool::new(false),
         };
         Arc::new(Self {
             runtime,
@@ -108,6 +118,8 @@ impl Server {
             header_line: group.response.header_limit.map_or(HEADER_LINE, Into::into),
             connections: Mutex::default(),
             limit,
+            last_request: group.renewal.maximum_requests.map(NonZeroU64::get),
+            wake,
             activity,
         })
     }
@@ -179,6 +191,10 @@ impl Server {
         all.iter().for_each(|connection| connection.close());
     }
 
+    fn is_closed(&self) -> bool {
+        self.connections().closed
+    }
+
     fn connections(&self) -> MutexGuard<'_, Connections> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -201,12 +217,19 @@ impl Server {
             if !connection.begin() {
                 return;
             }
-            self.activity.begin();
+            let is_idle_talk = job.is_idle_talk;
+            self.activity.begin(is_idle_talk);
             job.mark = Some(Arc::clone(&mark));
+            job.handed_over.1 = now();
+            if job.reload == Reload::Module {
+                job.reload = Reload::Process;
+            }
             let mut exchange =
                 Exchange { server: self, channel: &mut channel, frames: &mut frames };
             let goes_on = exchange.serve(&group, &mut job, &mark);
-            self.activity.end();
+            if Some(self.activity.end(is_idle_talk)) == self.last_request {
+                (self.wake)();
+            }
             if !goes_on || !connection.end() {
                 return;
             }
@@ -322,18 +345,23 @@ impl Connection {
 }
 
 impl Activity {
-    fn begin(&self) {
+    fn begin(&self, is_idle_talk: bool) {
         self.active.fetch_add(1, Ordering::SeqCst);
-        self.note();
+        self.note(is_idle_talk);
     }
 
-    fn end(&self) {
-        self.served.fetch_add(1, Ordering::SeqCst);
+    /// Returns how many have ended.
+    fn end(&self, is_idle_talk: bool) -> u64 {
+        let served = self.served.fetch_add(1, Ordering::SeqCst) + 1;
         self.active.fetch_sub(1, Ordering::SeqCst);
-        self.note();
+        self.note(is_idle_talk);
+        served
     }
 
-    fn note(&self) {
+    fn note(&self, is_idle_talk: bool) {
+        if is_idle_talk {
+            return;
+        }
         let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(now, Ordering::Relaxed);
     }
@@ -353,7 +381,12 @@ impl Activity {
         self.late.load(Ordering::Relaxed)
     }
 
-    /// For how long no request has begun or ended.
+    /// Whether a script has changed that was loaded.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.outdated.load(Ordering::Relaxed)
+    }
+
+    /// For how long no request has begun or ended that counts.
     pub(crate) fn quiet_for(&self) -> Duration {
         self.since
             .elapsed()
@@ -426,18 +459,34 @@ impl Exchange<'_> {
                 wire::log(self.frames, &entry);
                 self.send().map_or(Goes::Away, |()| Goes::On)
             }
+            Event::Reply(Reply::Response(Part {
+                end: Some(Outcome::Failed(Code::ProcessOutdated)),
+                ..
+            })) => self.send_elsewhere(mark),
             Event::Reply(Reply::Response(part)) => self.pass(part, conversation),
             Event::Reply(Reply::Returned(_)) => {
                 let refusal = Refusal::new(Code::Internal, "a value was returned for a request");
                 if self.fail(&refusal, mark) { Goes::Ended } else { Goes::Away }
             }
             Event::Failed(refusal) => {
-                if refusal.code == Code::RequestTimeout {
+                if refusal.code == Code::RequestTimeout && mark.is_set() {
                     self.server.activity.late.store(true, Ordering::Relaxed);
+                    (self.server.wake)();
                 }
                 if self.fail(&refusal, mark) { Goes::Ended } else { Goes::Away }
             }
         }
+    }
+
+    /// The process is to be replaced before this request is served.
+    fn send_elsewhere(&mut self, mark: &Mark) -> Goes {
+        self.server.activity.outdated.store(true, Ordering::Relaxed);
+        self.server.close();
+        (self.server.wake)();
+        mark.clear();
+        wire::goaway(self.frames);
+        let _ = self.send();
+        Goes::Away
     }
 
     /// Waits for what the server answers to a question; `None` where the connection is of no more use.
@@ -456,7 +505,8 @@ impl Exchange<'_> {
     /// Says that there is no response; whether another request may come.
     fn fail(&mut self, refusal: &Refusal, mark: &Mark) -> bool {
         self.frames.clear();
-        if refusal.code == Code::Stopping && !mark.is_set() {
+        let stops = refusal.code == Code::Stopping || self.server.is_closed();
+        if stops && !mark.is_set() {
             // Another process can still serve it.
             wire::goaway(self.frames);
             let _ = self.send();

@@ -131,6 +131,7 @@ pub(crate) fn request(to: &mut Vec<u8>, group: &GroupName, job: &Job) -> Result<
             Reload::Never => 0,
             Reload::Module => 1,
             Reload::Interpreter => 2,
+            Reload::Process => 3,
         });
         match job.timeout {
             None => to.push(0),
@@ -142,6 +143,8 @@ pub(crate) fn request(to: &mut Vec<u8>, group: &GroupName, job: &Job) -> Result<
         }
         to.push(job.https.into());
         to.extend_from_slice(&job.received.to_le_bytes());
+        to.extend_from_slice(&job.handed_over.0.to_le_bytes());
+        to.push(job.is_idle_talk.into());
         to.extend_from_slice(&job.verbosity.0.to_le_bytes());
         fields(to, &job.variables);
     })
@@ -293,6 +296,7 @@ fn read_request(rest: &mut Rest<'_>, job: &mut Job) -> Result<GroupName> {
         0 => Reload::Never,
         1 => Reload::Module,
         2 => Reload::Interpreter,
+        3 => Reload::Process,
         _ => return Err(Malformed("it reloads in an unknown way")),
     };
     if rest.flag()? {
@@ -300,6 +304,8 @@ fn read_request(rest: &mut Rest<'_>, job: &mut Job) -> Result<GroupName> {
     }
     job.https = rest.flag()?;
     job.received = i64::from_le_bytes(*rest.chunk()?);
+    job.handed_over.0 = i64::from_le_bytes(*rest.chunk()?);
+    job.is_idle_talk = rest.flag()?;
     job.verbosity = Verbosity(i32::from_le_bytes(*rest.chunk()?));
     rest.fields(&mut job.variables)?;
     Ok(group)

@@ -5,9 +5,10 @@
 //! ahead, and serves its socket, until [`Life`] says that it ends.
 
 use super::life::{Life, Order, Reason, State, Step};
-use super::orders::Orders;
+use super::orders::{Orders, Preload};
 use super::server::Server;
 use super::{environment, identity, log, settings};
+use crate::wsgi::STARTUP;
 use crate::{
     Answer, Code, Conversation, Event, Left, Limits, LogEntry, Peer, Reply, Runtime, Task, spawn,
 };
@@ -18,7 +19,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The descriptors that httpd's parent leaves to a worker process, as the first free ones.
@@ -30,6 +31,12 @@ pub mod descriptor {
     /// Ends when neither httpd's parent nor one of its children has a use for the process.
     pub const LIFELINE: i32 = 5;
 }
+
+/// The signal by which httpd's parent says that it stops at once, or restarts so.
+pub const SERVER_STOPS: i32 = libc::SIGQUIT;
+
+/// How long requests under way are waited for when httpd stops at once: as long as in its own processes.
+const SERVER_STOPS_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long a process without shutdown-timeout may take.
 const LONG: Duration = Duration::from_secs(24 * 3600);
@@ -88,6 +95,9 @@ struct Worker {
     stop_accepting: Arc<OwnedFd>,
     shutdown: Duration,
     name: String,
+    /// When it was looked last whether every GIL can be had, and how long one could not.
+    probed: Instant,
+    locked: Duration,
 }
 
 impl Worker {
@@ -108,11 +118,22 @@ impl Worker {
             .map(Arc::new)
             .map_err(|error| failed("no eventfd", error.into()))?;
         let runtime = Runtime::start(settings::settings(&orders.settings, group));
-        load_ahead(&runtime, &orders);
-        let server = Server::new(runtime, group, orders.secret, orders.connections);
+        let server = Server::new(runtime, group, orders.secret, orders.connections, wake);
         let (also, stop) = (Arc::clone(&server), Arc::clone(&stop_accepting));
         let listener = UnixListener::from(listener);
-        spawn("mnf-accept".to_owned(), move || also.accept(&listener, &stop))
+        let is_script = group.threads == 0;
+        let preloads = orders.preloads.clone();
+        let begin = move || {
+            load_ahead(also.runtime(), &preloads);
+            if is_script {
+                // It was the process. Nobody connects to one without threads.
+                FINISHED.store(true, Ordering::SeqCst);
+                wake();
+            } else {
+                also.accept(&listener, &stop);
+            }
+        };
+        spawn("mnf-accept".to_owned(), begin)
             .map_err(|error| failed("no thread to accept connections", error))?;
         let shutdown = group.timeouts.shutdown.unwrap_or(LONG);
         Ok(Self {
@@ -124,6 +145,8 @@ impl Worker {
             stop_accepting,
             shutdown,
             name: group.name.to_string(),
+            probed: born,
+            locked: Duration::ZERO,
         })
     }
 
@@ -133,6 +156,7 @@ impl Worker {
         let mut fades = None;
         let reason = loop {
             let order = self.wait();
+            self.probe_gils();
             let state = self.state();
             match self.life.step(&state, order) {
                 Step::Serve => {}
@@ -155,6 +179,7 @@ impl Worker {
     /// Waits until something is to be looked at.
     fn wait(&self) -> Option<Order> {
         let limit = self.life.look_again(&self.state());
+        let limit = limit.min(self.life.probe_interval().unwrap_or(limit));
         let limit = Timespec::try_from(limit).expect("a short time");
         let mut wanted =
             [PollFd::new(self.signals, PollFlags::IN), PollFd::new(&self.lifeline, PollFlags::IN)];
@@ -166,7 +191,7 @@ impl Worker {
         let is_heard = |signal: i32| heard & 1 << signal != 0;
         if is_heard(libc::SIGTERM) || is_heard(libc::SIGINT) {
             Some(Order::Terminate)
-        } else if orphaned {
+        } else if orphaned || is_heard(SERVER_STOPS) {
             Some(Order::Orphaned)
         } else if is_heard(libc::SIGUSR1) {
             Some(Order::Evict)
@@ -174,6 +199,15 @@ impl Worker {
             Some(Order::CpuTime)
         } else {
             None
+        }
+    }
+
+    /// From time to time, looks whether every GIL can be had.
+    fn probe_gils(&mut self) {
+        let Some(interval) = self.life.probe_interval() else { return };
+        if self.probed.elapsed() >= interval {
+            self.probed = Instant::now();
+            self.locked = self.server.runtime().probe_gils();
         }
     }
 
@@ -185,6 +219,10 @@ impl Worker {
             served: activity.served(),
             quiet: activity.quiet_for(),
             late: activity.is_late(),
+            outdated: activity.is_outdated(),
+            trying: STARTUP.trying_for(),
+            locked: self.locked,
+            finished: FINISHED.load(Ordering::SeqCst),
         }
     }
 
@@ -199,10 +237,16 @@ impl Worker {
         let _ = spawn("mnf-reaper".to_owned(), reaper);
         let _ = rustix::io::write(&*self.stop_accepting, &1_u64.to_ne_bytes());
         self.server.close();
-        let limits = Limits { requests: deadline, everything: deadline };
+        self.server.runtime().set_shutdown_reason(reason.name());
+        let requests = match reason {
+            Reason::ServerGone => deadline.min(Instant::now() + SERVER_STOPS_LIMIT),
+            _ => deadline,
+        };
+        let limits = Limits { requests, everything: deadline };
+        self.server.runtime().stop_taking(limits);
         let left = self.server.runtime().finish(limits);
         // What the last responses were is still being sent.
-        while self.server.activity.active() > 0 && Instant::now() < deadline {
+        while self.server.activity.active() > 0 && Instant::now() < requests {
             std::thread::sleep(Duration::from_millis(5));
         }
         if left == Left::Threads {
@@ -227,9 +271,9 @@ fn leave(status: i32) -> ! {
 
 /// Loads what is loaded before the first request, into all replicas, and waits for it. A failure is
 /// logged; the first request tries again.
-fn load_ahead(runtime: &Runtime, orders: &Orders) {
+fn load_ahead(runtime: &Runtime, preloads: &[Preload]) {
     let mut loading = Vec::new();
-    for preload in &orders.preloads {
+    for preload in preloads {
         let Ok(script) = preload.script() else { continue };
         let started = runtime.dispatch_to_each(&preload.group, |job| {
             job.task = Task::Load;
@@ -256,6 +300,16 @@ fn wait_for_load(conversation: &Conversation) {
     }
 }
 
+/// The script of a process without threads has ended.
+static FINISHED: AtomicBool = AtomicBool::new(false);
+
+/// Has the main thread look what has changed.
+fn wake() {
+    let one = 1_u64;
+    // SAFETY: eight bytes are written; the descriptor is open as long as the process lives.
+    unsafe { libc::write(WAKE.load(Ordering::SeqCst), (&raw const one).cast(), 8) };
+}
+
 /// Signals that have come, as bits of their numbers.
 static HEARD: AtomicU32 = AtomicU32::new(0);
 
@@ -268,7 +322,7 @@ fn hear_signals() -> io::Result<&'static OwnedFd> {
     // It lives as long as the process, since a handler may run at any time.
     let wake: &'static OwnedFd = Box::leak(Box::new(rustix::event::eventfd(0, flags)?));
     WAKE.store(wake.as_raw_fd(), Ordering::SeqCst);
-    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGXCPU] {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGXCPU, SERVER_STOPS] {
         // SAFETY: all bits zero is a valid sigaction, with an empty mask.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = note_signal as extern "C" fn(i32) as usize;

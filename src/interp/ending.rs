@@ -49,14 +49,14 @@ pub(crate) fn wind_up(
     let joiner = Arc::clone(interpreter);
     let started = spawn(format!("mnf-join-{name}"), move || {
         if let Some(mut state) = joiner.thread_state() {
-            state.attach(|py| call(py, &join_threads.release(py)));
+            state.attach(|py| call(py, &join_threads.release(py), []));
         }
         drop(ended);
     });
     let joined =
         started.is_ok() && joined.recv_deadline(threads) == Err(RecvTimeoutError::Disconnected);
     state.attach(|py| {
-        call(py, &run_exit_callbacks.release(py));
+        call(py, &run_exit_callbacks.release(py), []);
         match interpreter.thread_states(py) {
             _ if !joined => End::Late,
             1 => End::Gone,
@@ -91,8 +91,12 @@ pub(crate) fn give_memory_back() {
     }
 }
 
-pub(crate) fn call<'py>(py: Attached<'py>, function: &Object<'py>) {
-    if let Err(raised) = function.call([]) {
+pub(crate) fn call<'py, const N: usize>(
+    py: Attached<'py>,
+    function: &Object<'py>,
+    arguments: [&Object<'py>; N],
+) {
+    if let Err(raised) = function.call(arguments) {
         let exception = Exception::take(py, raised);
         tracing::warn!("at the end of an interpreter: {}", exception.traceback().trim_end());
     }

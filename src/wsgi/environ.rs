@@ -23,6 +23,10 @@ pub(super) fn make<'py>(
     set(b"wsgi.input", input)?;
     set(b"wsgi.errors", errors)?;
     set(b"mod_wsgi.request_start", &Object::float(py, seconds(job.received))?)?;
+    if let (sent @ 1.., taken) = job.handed_over {
+        set(b"mod_wsgi.queue_start", &Object::float(py, seconds(sent))?)?;
+        set(b"mod_wsgi.daemon_start", &Object::float(py, seconds(taken))?)?;
+    }
     set(b"mod_wsgi.application_start", &Object::float(py, seconds_now())?)?;
     set(b"mod_wsgi.thread_id", &Object::integer(py, thread_number())?)?;
     let id = id.map_or_else(|| Object::text(py, ""), Ok)?;
@@ -56,7 +60,7 @@ pub(super) fn add_variables<'py>(
 }
 
 /// Microseconds since 1970, as httpd counts.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

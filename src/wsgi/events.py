@@ -50,9 +50,9 @@ def tell(callbacks, name, event):
     return event
 
 
-def process_stopping():
+def process_stopping(reason):
     """Says that the process stops; threads of applications have not been waited for yet."""
-    tell(event_callbacks + shutdown_callbacks, "process_stopping", {"shutdown_reason": ""})
+    tell(event_callbacks + shutdown_callbacks, "process_stopping", {"shutdown_reason": reason})
 
 
 class Observation:

@@ -27,6 +27,8 @@ mod script;
 mod search_path;
 mod serve;
 
+pub(crate) use environ::now;
 pub use residents::COMPATIBLE_VERSION;
 pub(crate) use residents::{Residents, module};
+pub(crate) use script::STARTUP;
 pub(crate) use serve::{Served, fail, serve};

@@ -274,8 +274,11 @@ impl Residents {
 
     /// Tells applications that the process stops. Before anything else of the interpreter's end,
     /// since threads may end only because of it.
-    pub(crate) fn tell_stopping(&self, py: Attached<'_>) {
-        ending::call(py, &self.events.stopping.get(py));
+    pub(crate) fn tell_stopping(&self, py: Attached<'_>, reason: &str) {
+        match Object::text(py, reason) {
+            Ok(reason) => ending::call(py, &self.events.stopping.get(py), [&reason]),
+            Err(raised) => drop(Exception::take(py, raised)),
+        }
     }
 
     /// What the interpreter's end needs.

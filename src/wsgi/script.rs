@@ -11,7 +11,8 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The scripts that an interpreter has loaded.
 #[derive(Default)]
@@ -90,10 +91,14 @@ impl Scripts {
         if job.reload == Reload::Never || fresh || !gate.is_outdated(py, script, job, &module) {
             return Ok(module);
         }
-        if job.reload == Reload::Interpreter && self.replaceable.load(Ordering::Relaxed) {
+        let replaces = matches!(job.reload, Reload::Interpreter | Reload::Process);
+        if replaces && self.replaceable.load(Ordering::Relaxed) {
             // Until it changes once more, this is what the fresh interpreter is about.
             gate.take_for_current(py, script);
             self.outdated.store(true, Ordering::Relaxed);
+        } else if job.reload == Reload::Process {
+            let detail = format!("script '{}' has changed", script.path().display());
+            return Err(Failure::new(Code::ProcessOutdated, detail));
         } else {
             gate.forget(py, &module);
             self.replaced.store(true, Ordering::Relaxed);
@@ -245,7 +250,9 @@ impl Gate {
         );
         // Asked before the file is read: a change in between is seen as one, not missed.
         let modified = py.detached(|| modified(script));
+        STARTUP.begin();
         let module = load(scripts, py, script, modified, group)?;
+        STARTUP.succeed();
         let script = Arc::clone(script);
         *loaded = Some(Loaded { script, module: Kept::new(module.clone()), modified });
         Ok((module, true))
@@ -298,6 +305,33 @@ impl Gate {
             // Requests that still run in the old module keep it.
             drop(loaded.module.release(py));
         }
+    }
+}
+
+/// How this process's first attempts to load a script go.
+pub(crate) static STARTUP: Startup =
+    Startup { began: OnceLock::new(), succeeded: AtomicBool::new(false) };
+
+pub(crate) struct Startup {
+    began: OnceLock<Instant>,
+    succeeded: AtomicBool,
+}
+
+impl Startup {
+    fn begin(&self) {
+        self.began.get_or_init(Instant::now);
+    }
+
+    fn succeed(&self) {
+        self.succeeded.store(true, Ordering::Relaxed);
+    }
+
+    /// For how long it was tried without success, as long as there was none.
+    pub(crate) fn trying_for(&self) -> Option<Duration> {
+        if self.succeeded.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.began.get().map(Instant::elapsed)
     }
 }
 

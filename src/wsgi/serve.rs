@@ -54,6 +54,12 @@ pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEn
             Some(refused) if failure.refusal.code == Code::ScriptNotExecuted => {
                 Served::NotLoaded(refused, failure)
             }
+            // Somebody else serves it.
+            refused if failure.refusal.code == Code::ProcessOutdated => {
+                let end = Some(Outcome::Failed(Code::ProcessOutdated));
+                let last = Reply::Response(Part { end, ..Part::default() });
+                Served::Done { last: Some(last), refused }
+            }
             refused => Served::Done { last: Some(fail(py, end, &failure)), refused },
         },
     }

@@ -15,6 +15,7 @@ mod clients;
 mod compatibility;
 mod contexts;
 mod contract;
+mod daemon;
 mod daemon_directive;
 mod daemon_identity;
 mod directives;

@@ -19,9 +19,9 @@ use crate::config::{self, ServerConfig};
 use crate::process_groups::DaemonConfig;
 use crate::{boundary, child, log, preload};
 use httpd_sys::*;
-use manifold::daemon::{Address, Orders, ProcessGroup, Workers};
+use manifold::daemon::{Address, Orders, ProcessGroup, SERVER_STOPS, Workers};
 use manifold::{Code, GroupName, Level, Store};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, c_int, c_void};
 use std::fmt::Write;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Everything that the parent knows.
 static PARENT: Mutex<Parent> =
-    Mutex::new(Parent { current: None, processes: Vec::new(), count: 0 });
+    Mutex::new(Parent { current: None, processes: Vec::new(), count: 0, secrets: BTreeMap::new() });
 
 struct Parent {
     current: Option<Generation>,
@@ -52,6 +52,9 @@ struct Parent {
     processes: Vec<Process>,
     /// How many generations there have been.
     count: u64,
+    /// Of the latest generation, by socket: one that keeps its name keeps its secret, so that children
+    /// of an earlier generation can use it.
+    secrets: BTreeMap<PathBuf, [u8; 32]>,
 }
 
 /// What was made for one configuration.
@@ -85,6 +88,8 @@ struct Process {
     path: PathBuf,
     name: GroupName,
     shutdown: Option<Duration>,
+    /// It was told to end.
+    told: bool,
     /// What APR knows it by. It lives as long as the process is registered.
     record: Box<apr_proc_t>,
 }
@@ -143,10 +148,13 @@ impl Parent {
             let group = Arc::new(daemon.resolved()?);
             for process in 0..group.processes.get() {
                 let path = socket_path(config, number, index + 1, process);
-                let place = Place::new(main, config, daemon, &group, path)?;
+                let secret = self.secrets.get(&path).copied().map_or_else(random, Ok)?;
+                let place = Place::new(main, config, daemon, &group, path, secret)?;
                 generation.places.push(place);
             }
         }
+        let secret = |place: &Place| (place.path.clone(), place.orders.secret);
+        self.secrets = generation.places.iter().map(secret).collect();
         self.current = Some(generation);
         Ok(())
     }
@@ -190,6 +198,7 @@ impl Parent {
             path: place.path.clone(),
             name: place.group.name.clone(),
             shutdown: place.group.timeouts.shutdown,
+            told: false,
             record,
         };
         let record: *mut apr_proc_t = (&raw const *process.record).cast_mut();
@@ -207,6 +216,15 @@ impl Parent {
         self.processes.push(process);
     }
 
+    /// httpd's children are ended at once, and so are all processes: requests are not waited for.
+    fn order_end(&mut self) {
+        for process in self.processes.iter_mut().filter(|process| !process.told) {
+            process.told = true;
+            // SAFETY: a child of this process that it has not yet waited for, so the number is its own.
+            unsafe { libc::kill(process.pid, SERVER_STOPS) };
+        }
+    }
+
     /// A process has ended.
     fn ended(&mut self, pid: i32, status: c_int, may_start: bool) {
         let Some(position) = self.processes.iter().position(|process| process.pid == pid) else {
@@ -215,11 +233,18 @@ impl Parent {
         let process = self.processes.swap_remove(position);
         let is_current = |generation: &&mut Generation| generation.number == process.generation;
         let Some(generation) = self.current.as_mut().filter(is_current) else {
-            // Of an earlier configuration: its socket has no further use.
-            return remove_socket(&process.path);
+            // Of an earlier configuration: its socket has no further use, unless the name has.
+            if !self.secrets.contains_key(&process.path) {
+                remove_socket(&process.path);
+            }
+            return;
         };
         let place = &mut generation.places[process.place];
-        let (level, how) = describe(pid, status);
+        let (level, how) = match process.told {
+            // It may have had no time to become one that knows the signal.
+            true => (Level::Info, "has ended".to_owned()),
+            false => describe(pid, status),
+        };
         let lived = place.started.elapsed().saturating_sub(place.orders.pause);
         place.failures = if lived < BIRTH && level != Level::Info { place.failures + 1 } else { 0 };
         let next = match (may_start, pause(place.failures)) {
@@ -254,6 +279,7 @@ impl Place {
         daemon: &DaemonConfig,
         group: &Arc<ProcessGroup>,
         path: PathBuf,
+        secret: [u8; 32],
     ) -> Result<Self, String> {
         let server_user = child::server_user();
         let listener = listen(&path, &group.socket, server_user).map_err(|error| {
@@ -270,9 +296,6 @@ impl Place {
             .or_else(|| config.daemon_worker.clone())
             .or_else(child::worker_beside_the_module)
             .ok_or("the folder of the module is unknown; WSGIDaemonWorker names the program")?;
-        let mut secret = [0; 32];
-        rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
-            .map_err(|error| format!("no random numbers: {error}"))?;
         let orders = Orders {
             group: (**group).clone(),
             settings: child::settings(config),
@@ -294,6 +317,13 @@ impl Place {
             failures: 0,
         })
     }
+}
+
+fn random() -> Result<[u8; 32], String> {
+    let mut bytes = [0; 32];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| format!("no random numbers: {error}"))?;
+    Ok(bytes)
 }
 
 /// `prefix.pid.generation.id.sock`, or without rotation `prefix.pid.uUID.id.sock`. Further processes of a
@@ -343,6 +373,10 @@ fn error_log(server: *mut server_rec) -> Option<RawFd> {
 /// APR tells of a process that was registered.
 unsafe extern "C" fn maintain(reason: c_int, data: *mut c_void, status: c_int) {
     boundary::quiet(|| {
+        if reason == APR_OC_REASON_RESTART as c_int {
+            // httpd waits for its children, not gracefully.
+            return parent().order_end();
+        }
         if reason != APR_OC_REASON_DEATH as c_int && reason != APR_OC_REASON_LOST as c_int {
             return;
         }
@@ -376,21 +410,18 @@ unsafe extern "C" fn end_generation(_: *mut c_void) -> c_int {
         // SAFETY: it takes a number and returns one.
         let state = unsafe { ap_state_query(AP_SQ_MAIN_STATE as c_int) };
         if state == AP_SQ_MS_EXITING as c_int {
-            end_all(&mut parent.processes);
+            parent.order_end();
+            wait_for_all(&mut parent.processes);
         }
     });
     0
 }
 
-/// Ends all processes, those that still serve an earlier configuration as well, and waits for them.
-fn end_all(processes: &mut Vec<Process>) {
+/// Waits for all processes to end, those that still serve an earlier configuration as well.
+fn wait_for_all(processes: &mut Vec<Process>) {
     let limit =
         |process: &Process| process.shutdown.unwrap_or(Duration::from_secs(3600)) + PATIENCE;
     let deadline = Instant::now() + processes.iter().map(limit).max().unwrap_or_default();
-    for process in &*processes {
-        // SAFETY: a child of this process that it has not yet waited for, so the number is its own.
-        unsafe { libc::kill(process.pid, libc::SIGTERM) };
-    }
     while !processes.is_empty() {
         processes.retain(|process| !has_ended(process, 0));
         if Instant::now() >= deadline {
@@ -489,7 +520,8 @@ fn pack(pid: i32, kind: i32, status: i32) -> u64 {
 fn describe(pid: i32, status: c_int) -> (Level, String) {
     let noted = DEATHS.iter().map(|death| death.load(Ordering::Relaxed));
     let noted = noted.into_iter().find(|death| (death >> 32) as i32 == pid);
-    let kind = noted.map(|death| (death >> 16 & 0xff) as i32);
+    let kind = noted.map(|death| ((death >> 16) & 0xff) as i32);
+    let status = noted.map_or(status, |death| (death & 0xffff) as c_int);
     match (kind, status) {
         (Some(libc::CLD_KILLED | libc::CLD_DUMPED), signal) => {
             (Level::Error, format!("was killed by signal {signal}{}", name_of(signal)))

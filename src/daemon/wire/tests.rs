@@ -39,19 +39,28 @@ fn time() -> impl Strategy<Value = Duration> {
 }
 
 fn job() -> impl Strategy<Value = Job> {
-    let reload =
-        prop::sample::select([Reload::Never, Reload::Module, Reload::Interpreter].as_slice());
+    let reload = prop::sample::select(
+        [Reload::Never, Reload::Module, Reload::Interpreter, Reload::Process].as_slice(),
+    );
     let timeout = prop::option::of((time(), time()));
     let script = (line(), line());
-    let rest = (any::<bool>(), any::<i64>(), any::<i32>());
+    let rest = (any::<bool>(), any::<i64>(), any::<i64>(), any::<bool>(), any::<i32>());
     (packed(bytes(), bytes()), script, reload, timeout, rest).prop_map(
-        |(variables, (path, callable), reload, timeout, (https, received, verbosity))| Job {
+        |(
+            variables,
+            (path, callable),
+            reload,
+            timeout,
+            (https, received, sent, is_idle_talk, verbosity),
+        )| Job {
             variables,
             script: Some(Arc::new(Script::new(&path, &callable).unwrap())),
             reload,
             timeout: timeout.map(|(limit, grace)| Timeout { limit, grace }),
             https,
             received,
+            handed_over: (sent, 0),
+            is_idle_talk,
             verbosity: Verbosity(verbosity),
             ..Job::default()
         },

@@ -1,0 +1,33 @@
+//! Process groups: worker processes, how they live, and what clients see when they fail.
+
+mod faults;
+mod life;
+mod restarts;
+
+use crate::harness::{Conf, Server};
+
+/// `worker.wsgi` for every URL, in the process group `shop` with these options.
+fn conf(options: &str) -> Conf {
+    Conf::new(&format!(
+        "WSGIDaemonProcess shop {options}\n\
+         WSGIScriptAlias / ${{APPS}}/worker.wsgi process-group=shop application-group=shop\n\
+         <Location />\nRequire all granted\n</Location>"
+    ))
+}
+
+fn serve(options: &str) -> Server {
+    Server::start(conf(options))
+}
+
+/// The process that answers.
+fn process(server: &Server) -> u32 {
+    let answer = server.get("/");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.header("X-Process").and_then(|id| id.parse().ok()).expect("a process id")
+}
+
+fn signal(process: u32, signal: i32) {
+    let process = libc::pid_t::try_from(process).expect("a process id fits");
+    // SAFETY: kill takes no pointers; the process is a worker of this test's server.
+    assert_eq!(unsafe { libc::kill(process, signal) }, 0, "it takes the signal");
+}
