@@ -50,6 +50,8 @@ static LEAVE_BY_EXIT: AtomicBool = AtomicBool::new(false);
 pub(crate) struct Child {
     settings: Settings,
     store: Arc<Store>,
+    /// Otherwise it only passes requests on to worker processes.
+    may_run_python: bool,
     runtime: OnceLock<Runtime>,
     orders: AtomicU8,
     /// Wakes the keeper.
@@ -83,7 +85,7 @@ pub(crate) fn runtime() -> Result<&'static Runtime, Refusal> {
 ///
 /// There is none in this child.
 pub(crate) fn runtime_for_hooks() -> Result<&'static Runtime, Refusal> {
-    if let Some(child) = CHILD.get() {
+    if let Some(child) = CHILD.get().filter(|child| child.may_run_python) {
         return Ok(child.runtime());
     }
     Err(if RESTRICTED.load(Ordering::Relaxed) {
@@ -101,11 +103,11 @@ pub(crate) unsafe extern "C" fn init(pool: *mut apr_pool_t, server: *mut server_
         let needs_python = needs_python(server);
         // SAFETY: httpd passes the main server; children change no configuration.
         let config = unsafe { config::server(server) };
-        if config.restrict_embedded == Some(true) {
-            RESTRICTED.store(true, Ordering::Relaxed);
-            if !needs_python {
-                return;
-            }
+        let restricted = config.restrict_embedded == Some(true);
+        RESTRICTED.store(restricted, Ordering::Relaxed);
+        let may_run_python = !restricted || needs_python;
+        if !may_run_python && config.daemons.is_empty() {
+            return;
         }
         if let Some(eggs) = &config.python.eggs {
             // SAFETY: the child has this one thread yet; those that httpd and we make come later.
@@ -127,6 +129,7 @@ pub(crate) unsafe extern "C" fn init(pool: *mut apr_pool_t, server: *mut server_
         let child = Child {
             settings,
             store,
+            may_run_python,
             runtime: OnceLock::new(),
             orders: AtomicU8::new(0),
             wake,

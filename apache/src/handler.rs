@@ -78,7 +78,10 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
     let nesting = Nesting::enter();
     let _held = signals::hold();
     match runtime.dispatch(&application_group, nesting.patience(r), fill) {
-        Ok(conversation) => serve(r, rules, &asked, &conversation),
+        Ok(conversation) => {
+            let mut responder = Responder::new(r, rules, conversation.store());
+            serve(r, &asked, &conversation, &mut responder)
+        }
         Err(refusal) => refuse(r, &asked, &refusal),
     }
 }
@@ -108,10 +111,15 @@ fn answer_by_daemon(
     let silence = group.timeouts.socket.unwrap_or_else(|| r.timeout());
     let application_group = asked.group.cloned().unwrap_or_default();
     let _held = signals::hold();
-    match workers.dispatch(&application_group, silence, fill) {
-        Ok(conversation) => serve(r, rules, asked, &conversation),
-        Err(refusal) => refuse(r, asked, &refusal),
-    }
+    let conversation = match workers.dispatch(&application_group, silence, fill) {
+        Ok(conversation) => conversation,
+        Err(refusal) => return refuse(r, asked, &refusal),
+    };
+    let mut responder = Responder::of_process_group(r, rules, conversation.store());
+    let status = serve(r, asked, &conversation, &mut responder);
+    // What answers in place of the application may need the connection to the worker.
+    drop(conversation);
+    responder.finish(status)
 }
 
 /// What a request asked for, as a line about it ends; httpd adds the client.
@@ -175,9 +183,13 @@ fn check(r: Request<'_>, rules: &Rules, script: &Script) -> Result<(), c_int> {
 }
 
 /// Serves the conversation with the application until it has ended.
-fn serve(r: Request<'_>, rules: &Rules, asked: &Asked<'_>, conversation: &dyn Peer) -> c_int {
+fn serve(
+    r: Request<'_>,
+    asked: &Asked<'_>,
+    conversation: &dyn Peer,
+    responder: &mut Responder<'_>,
+) -> c_int {
     let mut body = Body::new(r);
-    let mut responder = Responder::new(r, rules, conversation.store());
     loop {
         let event = match responder.patience() {
             None => signals::next(conversation),

@@ -7,7 +7,7 @@ use crate::rules::Rules;
 use crate::signals;
 use httpd_sys::*;
 use manifold::{Code, FilePart, Head, Outcome, Part, Store, Stored};
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,9 +24,19 @@ pub(crate) struct Responder<'r> {
     goes_on: Option<bool>,
     /// How often the client was found to be behind since it last had everything.
     pushes: u32,
-    /// What the hook returns in the end, where httpd answers in place of the application: the
-    /// status of an error whose page it makes, or that it has answered already.
-    replaced: Option<c_int>,
+    /// Whether `Location: /path` with status 200 stands for what is at that path.
+    redirects: bool,
+    /// What the client gets in place of what the application says.
+    instead: Option<Instead>,
+}
+
+#[derive(Clone, Copy)]
+enum Instead {
+    /// What httpd makes of this, which the hook returns in the end: the page of an error, or nothing
+    /// more where it has answered already.
+    Status(c_int),
+    /// What this server has at another path. The text lives as long as the request's pool.
+    Redirect(*const c_char),
 }
 
 /// How often the client is given what it takes, each time after twice the time, before a thread waits
@@ -62,8 +72,15 @@ impl<'r> Responder<'r> {
             aside: Aside::new(r, store),
             goes_on: None,
             pushes: 0,
-            replaced: None,
+            redirects: false,
+            instead: None,
         }
+    }
+
+    /// The same for an application of a process group: status 200 with `Location: /path` is answered by
+    /// what is at that path, as for CGI programs and in mod_wsgi's daemon mode.
+    pub(crate) fn of_process_group(r: Request<'r>, rules: &Rules, store: &Arc<Store>) -> Self {
+        Self { redirects: true, ..Self::new(r, rules, store) }
     }
 
     /// Sends a part, and what was put behind it meanwhile. It waits for a slow client where httpd cannot
@@ -87,14 +104,17 @@ impl<'r> Responder<'r> {
         if let Some(head) = &part.head {
             if self.error_override && has_error_page(head.status) {
                 set_error_headers(self.r, head);
-                self.replaced = Some(head.status.into());
+                self.instead = Some(Instead::Status(head.status.into()));
+            } else if let Some(path) = local_redirect(head).filter(|_| self.redirects) {
+                set_cookies(self.r, head);
+                self.instead = Some(Instead::Redirect(self.r.copy(path)));
             } else {
                 set_head(self.r, head);
                 self.head_sent = true;
             }
         }
-        if let Some(status) = self.replaced {
-            return if part.end.is_some() { Sent::Ended(status) } else { Sent::More };
+        if let Some(instead) = self.instead {
+            return if part.end.is_some() { Sent::Ended(instead.status()) } else { Sent::More };
         }
         self.prepare();
         let status = self.write(&part.body, part.file, stored, part.end);
@@ -250,8 +270,8 @@ impl<'r> Responder<'r> {
     /// The application was lost. What the hook returns, where a part of the response is already
     /// on its way; otherwise an error page is still possible.
     pub(crate) fn fail(&mut self) -> Option<c_int> {
-        if let Some(status) = self.replaced {
-            return Some(status);
+        if let Some(instead) = self.instead {
+            return Some(instead.status());
         }
         if !self.head_sent {
             return None;
@@ -265,7 +285,32 @@ impl<'r> Responder<'r> {
     /// httpd has ended the response by itself, since the request body broke HTTP. What the
     /// application sends from now on would be taken for another response.
     pub(crate) fn drop_the_rest(&mut self) {
-        self.replaced = Some(AP_FILTER_ERROR);
+        self.instead = Some(Instead::Status(AP_FILTER_ERROR));
+    }
+
+    /// Once the application has ended: has what is at the path that it named answer in its place.
+    /// `status` is what the hook returns otherwise.
+    pub(crate) fn finish(self, status: c_int) -> c_int {
+        let Some(Instead::Redirect(path)) = self.instead else { return status };
+        let r = self.r;
+        // SAFETY: httpd keeps the request alive for the hook.
+        let status = signals::let_through(|| unsafe { ap_discard_request_body(r.raw()) });
+        if status != OK as c_int {
+            return status;
+        }
+        r.update(|record| {
+            record.method = c"GET".as_ptr();
+            record.method_number = M_GET as c_int;
+        });
+        // The body was the application's: the request for the path has none.
+        for name in [c"Content-Length", c"Transfer-Encoding"] {
+            // SAFETY: the request's table is live.
+            unsafe { apr_table_unset(r.record().headers_in, name.as_ptr()) };
+        }
+        // SAFETY: the path lives as long as the request, and nothing of ours refers to the request's
+        // record meanwhile.
+        signals::let_through(|| unsafe { ap_internal_redirect(path, r.raw()) });
+        OK as c_int
     }
 
     fn prepare(&mut self) {
@@ -336,6 +381,16 @@ impl<'r> Responder<'r> {
     }
 }
 
+impl Instead {
+    /// What the hook returns, unless it redirects.
+    fn status(self) -> c_int {
+        match self {
+            Self::Status(status) => status,
+            Self::Redirect(_) => OK as c_int,
+        }
+    }
+}
+
 /// Whether httpd has a page for a status; those it does not know would become a 500.
 fn has_error_page(status: u16) -> bool {
     // SAFETY: it looks a number up in a table.
@@ -383,6 +438,24 @@ fn set_error_headers(r: Request<'_>, head: &Head) {
         let (key, value) = (r.copy(name), r.copy(value));
         // SAFETY: the request's table and the copies live as long as its pool.
         unsafe { apr_table_addn(r.record().err_headers_out, key, value) };
+    }
+}
+
+/// The path of this server that a response with status 200 names as its `Location`.
+fn local_redirect(head: &Head) -> Option<&[u8]> {
+    let is_location = |(name, _): &(&[u8], &[u8])| name.eq_ignore_ascii_case(b"location");
+    let (_, path) = head.headers.iter().filter(|_| head.status == 200).find(is_location)?;
+    path.starts_with(b"/").then_some(path)
+}
+
+/// Has whatever answers in place of the application set the cookies that it has set.
+fn set_cookies(r: Request<'_>, head: &Head) {
+    for (name, value) in head.headers.iter() {
+        if name.eq_ignore_ascii_case(b"set-cookie") {
+            let (key, value) = (r.copy(name), r.copy(value));
+            // SAFETY: the request's table and the copies live as long as its pool.
+            unsafe { apr_table_addn(r.record().err_headers_out, key, value) };
+        }
     }
 }
 

@@ -19,7 +19,7 @@ const FUNCTIONS: &str = "ap_hook_(handler|translate_name|child_init|child_stoppi
     |apr_dynamic_fn_retrieve|apr_strerror|ap_die|ap_get_useragent_host|ap_auth_name\
     |apr_bucket_(alloc|free|heap_make|simple_copy|simple_split|setaside_noop|file_enable_mmap)\
     |ap_(pregcomp|regexec|pregsub)|apr_brigade_insert_file|apr_file_open|apr_os_(file_put|sock_get)|ap_get_conn_socket|ap_index_of_response\
-    |apr_bucket_shared_split|ap_run_handler|ap_discard_request_body|ap_is_initial_req|ap_get_server_(revision|description|built)|ap_show_mpm\
+    |apr_bucket_shared_split|ap_run_handler|ap_(discard_request_body|internal_redirect)|ap_is_initial_req|ap_get_server_(revision|description|built)|ap_show_mpm\
     |apr_proc_other_child_(register|unregister)|apr_os_file_get|ap_runtime_dir_relative|ap_hook_check_access|ap_register_auth_provider|apr_table_copy";
 const TYPES: &str = "ap_directive_t|module|module_struct|command_rec|cmd_parms|request_rec|server_rec|conn_rec\
     |process_rec|apr_pool_t|apr_table_(t|entry_t)|apr_array_header_t|apr_bucket|apr_bucket_brigade\
@@ -29,7 +29,7 @@ const VARIABLES: &str = "ap_server_conf|ap_unixd_config|ap_my_pid|apr_bucket_typ
     |ap_bucket_type_error|MODULE_MAGIC_(COOKIE|NUMBER_MAJOR|NUMBER_MINOR)|APLOG_.*|HTTP_.*|OK|DECLINED\
     |DONE|RSRC_CONF|ACCESS_CONF|OR_.*|OPT_.*|EXEC_ON_READ|AP_MPMQ_.*|APR_HAS_.*_SERIALIZE|APR_HOOK_.*|AP_REQ_.*|AP_SQ_.*|APR_OC_REASON_.*\
     |APR_SUCCESS|APR_EOF|APR_EGENERAL|APR_ENOMEM|APR_FOPEN_.*|APR_OS_START_.*|AP_SERVER_(MAJOR|MINOR|PATCHLEVEL)VERSION_NUMBER\
-    |REQUEST_.*|AP_FILTER_ERROR|NOT_IN_.*|GLOBAL_ONLY|APR_BLOCK_READ|AP_CONN_.*|AP_REG_EXTENDED|AP_DEBUG.*\
+    |REQUEST_.*|M_GET|AP_FILTER_ERROR|NOT_IN_.*|GLOBAL_ONLY|APR_BLOCK_READ|AP_CONN_.*|AP_REG_EXTENDED|AP_DEBUG.*\
     |AUTH[NZ]_PROVIDER_.*|AP_AUTH_INTERNAL_.*|REMOTE_NAME";
 
 fn main() {

@@ -224,8 +224,12 @@ impl Server {
             if job.reload == Reload::Module {
                 job.reload = Reload::Process;
             }
-            let mut exchange =
-                Exchange { server: self, channel: &mut channel, frames: &mut frames };
+            let mut exchange = Exchange {
+                server: self,
+                channel: &mut channel,
+                frames: &mut frames,
+                by_group: job.timeout.is_none(),
+            };
             let goes_on = exchange.serve(&group, &mut job, &mark);
             if Some(self.activity.end(is_idle_talk)) == self.last_request {
                 (self.wake)();
@@ -399,6 +403,8 @@ struct Exchange<'a> {
     server: &'a Server,
     channel: &'a mut Channel,
     frames: &'a mut Vec<u8>,
+    /// It is request-timeout of the process group that the request has to keep to.
+    by_group: bool,
 }
 
 /// What becomes of a conversation.
@@ -469,7 +475,8 @@ impl Exchange<'_> {
                 if self.fail(&refusal, mark) { Goes::Ended } else { Goes::Away }
             }
             Event::Failed(refusal) => {
-                if refusal.code == Code::RequestTimeout && mark.is_set() {
+                // Of WSGIRequestTimeout the process has taken care by itself.
+                if refusal.code == Code::RequestTimeout && self.by_group && mark.is_set() {
                     self.server.activity.late.store(true, Ordering::Relaxed);
                     (self.server.wake)();
                 }

@@ -182,8 +182,8 @@ def provide_apache(attributes):
     module.__dict__.update(attributes)
 
 
-def announce_exit(group):
-    """Has os._exit() leave a line: it ends a whole server process, and every request in it."""
+def announce_exit(group, process_name):
+    """Has os._exit() leave a line: it ends a whole process, named so, and every request in it."""
     really_exit, process = os._exit, os.getpid()
 
     def _exit(status):
@@ -191,7 +191,7 @@ def announce_exit(group):
             now = time.strftime("%a %b %d %H:%M:%S %Y")
             line = (
                 f"[{now}] [wsgi:crit] [pid {process}] MNF0023: os._exit({status!r}) was called in "
-                f"application group '{group}'; it ends this httpd child with every request in it, and "
+                f"application group '{group}'; it ends this {process_name} with every request in it, and "
                 "httpd starts another. Raise an exception instead.\n"
             )
             try:

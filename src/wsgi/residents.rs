@@ -142,7 +142,13 @@ impl Residents {
         )?;
         bootstrap.attribute(c"provide_mod_wsgi")?.call([&attributes, &events, &sources])?;
 
-        bootstrap.attribute(c"announce_exit")?.call([&Object::text(py, &group.to_string())?])?;
+        let process = match settings.process_group.is_main() {
+            true => "httpd child".to_owned(),
+            false => format!("worker process of process group '{}'", settings.process_group),
+        };
+        let shown = Object::text(py, &group.to_string())?;
+        let process = Object::text(py, &process)?;
+        bootstrap.attribute(c"announce_exit")?.call([&shown, &process])?;
 
         let search_path = SearchPath::new(settings);
         search_path.add(&bootstrap, &options.python_path)?;

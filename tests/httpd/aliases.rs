@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{Conf, Request, Response, Server, config_test, write};
+use crate::harness::{Conf, Request, Response, Server, config_test, process_group, write};
 
 /// `text` in an application group that all its requests share.
 fn mapped(text: &str) -> Conf {
@@ -191,7 +191,7 @@ fn the_environ_of_a_script_file_names_it() {
         ("mod_wsgi.callable_object", "'application'".to_owned()),
         ("mod_wsgi.script_name", "'/app'".to_owned()),
         ("mod_wsgi.path_info", "'/x'".to_owned()),
-        ("mod_wsgi.process_group", "''".to_owned()),
+        ("mod_wsgi.process_group", format!("'{}'", process_group())),
         ("mod_wsgi.application_group", format!("'manifold.test:{}|/app'", server.port())),
     ] {
         assert_eq!(answer.fact(key), value, "{key}");
@@ -484,6 +484,7 @@ fn threads(server: &Server) -> Vec<String> {
 fn with_restrict_embedded_python_is_not_started_and_applications_get_500() {
     let text = "WSGIScriptAlias /app ${APPS}/script.wsgi\nWSGIHandlerScript hand ${APPS}/script.wsgi\n\
                 <Location /hand>\nSetHandler hand\n</Location>";
+    let mapped = |text| mapped(text).inside_httpd("what runs there is the question");
     let with_static = |root: &std::path::Path| write(root, "docs/static.txt", "static");
     let ours = |server: &Server| threads(server).iter().any(|name| name.starts_with("mnf"));
     let open = Server::start_with(mapped(text).and("WSGIRestrictEmbedded Off"), with_static);

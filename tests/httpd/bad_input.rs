@@ -4,7 +4,9 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-use crate::harness::{Conf, PATIENCE, Request, Response, Server, eventually, pattern, write};
+use crate::harness::{
+    Conf, PATIENCE, Request, Response, Server, by_daemon, eventually, pattern, write,
+};
 
 /// `unruly.wsgi` for every URL.
 fn serve() -> Server {
@@ -122,7 +124,13 @@ fn sys_exit_in_a_request_ends_that_request_only() {
 fn end_the_child(server: &Server) -> u32 {
     let child = server.only_child();
     let answer = everything(server, b"GET /end-process HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(answer, "", "nothing comes from a process that has gone");
+    if by_daemon() {
+        assert_eq!(statuses(&answer), ["502"], "{answer}");
+        server.log().wait_for(&[":error]", "MNF0040", "'tested'", "'app'", "[client "]);
+        server.log().wait_for(&[":error]", "MNF0048", &format!("worker process {child}")]);
+    } else {
+        assert_eq!(answer, "", "nothing comes from a process that has gone");
+    }
     eventually("the child has gone", || (!server.children().contains(&child)).then_some(()));
     child
 }
@@ -143,7 +151,9 @@ fn a_child_that_an_application_ends_leaves_a_line() {
     let server = serve();
     let child = end_the_child(&server);
     assert_eq!(server.get("/fine").status, 200);
-    server.log().wait_for(&[&format!("pid {child}"), "MNF"]);
+    let process =
+        if by_daemon() { "worker process of process group 'tested'" } else { "httpd child" };
+    server.log().wait_for(&[":crit]", &format!("pid {child}"), "MNF0023", "'app'", process]);
 }
 
 #[test]
@@ -251,7 +261,8 @@ fn bytes_beyond_the_content_length_are_not_dropped_without_a_line() {
 fn long_headers_of_an_application_arrive_whole() {
     let server = serve();
     let child = server.only_child();
-    for size in [8190, 65_536, 1_000_000] {
+    let sizes: &[_] = if by_daemon() { &[8190, 32_000] } else { &[8190, 65_536, 1_000_000] };
+    for &size in sizes {
         let answer = server.get(&format!("/header?size={size}"));
         let seen = answer.header("X-Long").map(|value| value.len());
         assert_eq!((answer.status, answer.whole, seen), (200, true, Some(size)));

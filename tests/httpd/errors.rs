@@ -266,7 +266,8 @@ fn each_line_about_a_request_names_its_client_its_script_and_its_group() {
 
 #[test]
 fn where_embedded_applications_may_not_run_the_line_names_script_and_group() {
-    let server = Server::start(Conf::serving("hello.wsgi").and("WSGIRestrictEmbedded On"));
+    let conf = Conf::serving("hello.wsgi").and("WSGIRestrictEmbedded On");
+    let server = Server::start(conf.inside_httpd("what may run there is the question"));
     assert_eq!(server.get("/").status, 500);
     let group = "application group 'app'";
     server.log().wait_for(&["[client 127.0.0.1:", "MNF0020", "apps/hello.wsgi'", group]);

@@ -78,11 +78,11 @@ fn the_most_specific_block_decides_and_paths_add_up() {
     let conf = [
         "WSGIPythonPath ${ROOT}/base\nWSGIRestrictStdin On\n".to_owned(),
         block(
-            " process-group=%{GLOBAL} application-group=sub",
+            " process-group=${GROUP} application-group=sub",
             "WSGIPythonPath ${ROOT}/both\nWSGIRestrictStdin Off",
         ),
         block(" application-group=sub", "WSGIPythonPath ${ROOT}/one\nWSGIRestrictStdout On"),
-        block(" process-group=%{GLOBAL}", "WSGIRestrictStdout Off\nWSGIRestrictStdin On"),
+        block(" process-group=${GROUP}", "WSGIRestrictStdout Off\nWSGIRestrictStdin On"),
         block(" process-group=elsewhere", "WSGIRestrictStdout On\nWSGIPythonPath ${ROOT}/not"),
     ];
     let server = Server::start_with(asking(&conf.concat()), |root| {

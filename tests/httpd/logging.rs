@@ -1,6 +1,6 @@
 //! `mod_wsgi.LogHandler`, and the streams that Python programs write to.
 
-use crate::harness::{Conf, Server};
+use crate::harness::{Conf, Server, by_daemon};
 
 const LEVELS: [(&str, &str); 6] = [
     ("critical", ":crit]"),
@@ -67,9 +67,11 @@ fn a_request_has_the_log_level_of_its_section() {
 fn a_record_says_where_it_comes_from() {
     let conf = Conf::serving("logging.wsgi").and("ErrorLogFormat \"(%F) [%l] %M\"");
     let server = Server::start(conf);
-    for (path, words) in
-        [("/levels", "formatted: request error"), ("/thread-levels", "thread error")]
-    {
+    let of_a_request = ("/levels", "formatted: request error");
+    let of_none = ("/thread-levels", "thread error");
+    // What is about no request has httpd's usual form, which names no file, in a worker process.
+    let places = if by_daemon() { vec![of_a_request] } else { vec![of_a_request, of_none] };
+    for (path, words) in places {
         server.get(path);
         let line = server.log().wait_for(&["[error]", words]);
         let place = line.strip_prefix("(logging.wsgi(").expect(&line);
@@ -148,7 +150,9 @@ fn what_a_thread_of_an_application_writes_arrives_even_without_a_line_end() {
 #[test]
 fn stdout_is_left_alone_where_httpd_runs_as_one_process() {
     // What `httpd -X` does.
-    let conf = Conf::serving("logging.wsgi").and("Define DEBUG");
+    let conf = Conf::serving("logging.wsgi")
+        .and("Define DEBUG")
+        .inside_httpd("started by root, one process has no right to remove sockets when it ends");
     let server = Server::start_with(conf, |root| {
         let text = "import sys\nprint('said to the terminal', flush=True)\n\
                     print('said to the log', file=sys.stderr)\n\

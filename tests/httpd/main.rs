@@ -39,6 +39,7 @@ mod logging;
 mod mapping;
 mod metrics;
 mod misbehaviour;
+mod modes;
 mod module;
 mod mpms;
 mod nesting;

@@ -105,7 +105,7 @@ fn start(script: &str, replicas: usize) -> Server {
     let groups = ["app", "%{GLOBAL}"];
     let imports = groups.map(|group| {
         format!(
-            "WSGIImportScript ${{APPS}}/own.wsgi process-group=%{{GLOBAL}} \
+            "WSGIImportScript ${{APPS}}/own.wsgi process-group=${{GROUP}} \
              application-group={group}\n"
         )
     });

@@ -15,6 +15,9 @@ use crate::harness::{
     Client, Conf, Load, Mode, Request, Response, Server, at_once, eventually, pattern, write,
 };
 
+/// Why what an environ says of processes and threads is asked inside httpd.
+const OWN_ENVIRON: &str = "in a process group its options say it";
+
 /// One load at a time, on a small machine.
 static LOAD: Mutex<()> = Mutex::new(());
 
@@ -255,21 +258,22 @@ fn worker_serves_with_several_threads_in_one_child() {
 #[test]
 fn worker_says_when_it_may_have_several_children() {
     let conf = Conf::serving("environ.wsgi").on_worker().and("MaxRequestWorkers 16");
-    let answer = Server::start(conf).get("/x");
+    let answer = Server::start(conf.inside_httpd(OWN_ENVIRON)).get("/x");
     assert_eq!((answer.status, answer.fact("wsgi.multithread")), (200, "True".to_owned()));
     assert_eq!(answer.fact("wsgi.multiprocess"), "True");
 }
 
 #[test]
 fn prefork_serves_with_one_thread_in_several_children() {
-    let server = Prefork::serving("environ.wsgi", 3);
+    let conf = Conf::serving("environ.wsgi").inside_httpd(OWN_ENVIRON);
+    let server = Prefork::start(&conf, 3);
     for _ in 0..5 {
         let answer = server.get("/x");
         assert_eq!((answer.status, answer.fact("wsgi.multithread")), (200, "False".to_owned()));
         assert_eq!(answer.fact("wsgi.multiprocess"), "True");
     }
     drop(server);
-    let answer = Prefork::serving("environ.wsgi", 1).get("/x");
+    let answer = Prefork::start(&conf, 1).get("/x");
     assert_eq!(answer.fact("wsgi.multiprocess"), "False", "there may be one child");
 }
 

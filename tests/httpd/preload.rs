@@ -17,7 +17,11 @@ handle_request = application
 "#;
 
 fn started(conf: &str) -> Server {
-    Server::start_with(Conf::new(conf), |root| write(root, "apps/counted.wsgi", COUNTED))
+    started_with(Conf::new(conf))
+}
+
+fn started_with(conf: Conf) -> Server {
+    Server::start_with(conf, |root| write(root, "apps/counted.wsgi", COUNTED))
 }
 
 /// The test's server answers its first request only when everything is loaded, so what the log has
@@ -30,7 +34,7 @@ fn preloaded(server: &Server, group: &str) {
 #[test]
 fn an_imported_script_is_loaded_before_the_first_request_and_once() {
     let server = started(
-        "WSGIImportScript ${APPS}/counted.wsgi process-group=%{GLOBAL} application-group=ready\n\
+        "WSGIImportScript ${APPS}/counted.wsgi process-group=${GROUP} application-group=ready\n\
          WSGIHandlerScript counted ${APPS}/counted.wsgi application-group=ready\n\
          <Location /counted>\nSetHandler counted\n</Location>",
     );
@@ -42,8 +46,8 @@ fn an_imported_script_is_loaded_before_the_first_request_and_once() {
 #[test]
 fn it_may_be_the_main_interpreter_or_the_servers() {
     let server = started(
-        "WSGIImportScript ${APPS}/counted.wsgi application-group=%{GLOBAL} process-group=%{GLOBAL}\n\
-         WSGIImportScript ${APPS}/counted.wsgi application-group=%{SERVER} process-group=%{GLOBAL}\n\
+        "WSGIImportScript ${APPS}/counted.wsgi application-group=%{GLOBAL} process-group=${GROUP}\n\
+         WSGIImportScript ${APPS}/counted.wsgi application-group=%{SERVER} process-group=${GROUP}\n\
          WSGIScriptAlias /app ${APPS}/counted.wsgi application-group=%{SERVER}",
     );
     preloaded(&server, "");
@@ -69,10 +73,10 @@ fn a_virtual_host_imports_for_itself_and_logs_to_its_own_log() {
 #[test]
 fn an_alias_with_both_groups_is_loaded_ahead_and_with_a_form_is_not() {
     let server = started(
-        "WSGIScriptAlias /one ${APPS}/counted.wsgi process-group=%{GLOBAL} application-group=one\n\
-         WSGIScriptAliasMatch ^/two ${APPS}/counted.wsgi process-group=%{GLOBAL} application-group=two\n\
-         WSGIScriptAlias /late ${APPS}/counted.wsgi process-group=%{GLOBAL} application-group=%{HOST}\n\
-         WSGIScriptAliasMatch ^/(late2) ${APPS}/counted.$1 process-group=%{GLOBAL} application-group=late2\n\
+        "WSGIScriptAlias /one ${APPS}/counted.wsgi process-group=${GROUP} application-group=one\n\
+         WSGIScriptAliasMatch ^/two ${APPS}/counted.wsgi process-group=${GROUP} application-group=two\n\
+         WSGIScriptAlias /late ${APPS}/counted.wsgi process-group=${GROUP} application-group=%{HOST}\n\
+         WSGIScriptAliasMatch ^/(late2) ${APPS}/counted.$1 process-group=${GROUP} application-group=late2\n\
          WSGIScriptAlias /half ${APPS}/counted.wsgi application-group=half",
     );
     preloaded(&server, "one");
@@ -87,7 +91,7 @@ fn an_alias_with_both_groups_is_loaded_ahead_and_with_a_form_is_not() {
 #[test]
 fn a_handler_script_with_both_groups_is_loaded_by_its_first_request() {
     let server = started(
-        "WSGIHandlerScript counted ${APPS}/counted.wsgi process-group=%{GLOBAL} application-group=late\n\
+        "WSGIHandlerScript counted ${APPS}/counted.wsgi process-group=${GROUP} application-group=late\n\
          <Location /counted>\nSetHandler counted\n</Location>",
     );
     assert_eq!(server.get("/none").status, 404);
@@ -99,8 +103,8 @@ fn a_handler_script_with_both_groups_is_loaded_by_its_first_request() {
 fn a_script_that_fails_is_logged_and_tried_again_by_its_request() {
     let server = Server::start_with(
         Conf::new(
-            "WSGIImportScript ${APPS}/mended.wsgi process-group=%{GLOBAL} application-group=g\n\
-             WSGIImportScript ${APPS}/missing.wsgi process-group=%{GLOBAL} application-group=g\n\
+            "WSGIImportScript ${APPS}/mended.wsgi process-group=${GROUP} application-group=g\n\
+             WSGIImportScript ${APPS}/missing.wsgi process-group=${GROUP} application-group=g\n\
              WSGIScriptAlias /app ${APPS}/mended.wsgi application-group=g",
         ),
         |root| write(root, "apps/mended.wsgi", "raise RuntimeError('not yet')\n"),
@@ -114,11 +118,12 @@ fn a_script_that_fails_is_logged_and_tried_again_by_its_request() {
 
 #[test]
 fn with_embedded_restricted_an_import_runs_and_requests_do_not() {
-    let server = started(
+    let conf = Conf::new(
         "WSGIRestrictEmbedded On\n\
          WSGIImportScript ${APPS}/counted.wsgi process-group=%{GLOBAL} application-group=ready\n\
          WSGIScriptAlias /app ${APPS}/counted.wsgi application-group=ready",
     );
+    let server = started_with(conf.inside_httpd("what may run there is the question"));
     preloaded(&server, "ready");
     assert_eq!(server.get("/app").status, 500);
     server.log().wait_for(&[":error]", "WSGIRestrictEmbedded"]);
@@ -130,7 +135,7 @@ fn with_embedded_restricted_an_import_runs_and_requests_do_not() {
 fn a_script_that_never_comes_back_does_not_keep_the_child_from_stopping() {
     let server = Server::start_with(
         Conf::new(
-            "WSGIImportScript ${APPS}/stuck.wsgi process-group=%{GLOBAL} application-group=stuck",
+            "WSGIImportScript ${APPS}/stuck.wsgi process-group=${GROUP} application-group=stuck",
         ),
         |root| {
             // Only the child of the second generation is stuck: the first has to serve the test's

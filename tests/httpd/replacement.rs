@@ -179,7 +179,7 @@ fn new_code_that_cannot_be_loaded_leaves_the_old_at_work_until_it_is_mended() {
 
 #[test]
 fn every_replica_is_replaced() {
-    let preload = "WSGIImportScript ${APPS}/own.wsgi process-group=%{GLOBAL} application-group=app";
+    let preload = "WSGIImportScript ${APPS}/own.wsgi process-group=${GROUP} application-group=app";
     let site = Site::start(&format!("WSGIReplicas 2\n{BY_INTERPRETER}\n{preload}"));
     if !replaces(&site) {
         return;

@@ -51,7 +51,7 @@ fn a_replica_that_computes_holds_up_no_request_that_another_can_take() {
 fn every_replica_is_preloaded_before_the_first_request() {
     let server = Server::start_with(
         Conf::new(
-            "WSGIReplicas 3\nWSGIScriptAlias /app ${APPS}/counted.wsgi process-group=%{GLOBAL} \
+            "WSGIReplicas 3\nWSGIScriptAlias /app ${APPS}/counted.wsgi process-group=${GROUP} \
              application-group=ready",
         ),
         |root| {

@@ -1,7 +1,6 @@
 //! Clients that stop reading in the middle of a large response: what they hold meanwhile, and what
 //! they get when they read on.
 
-use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -45,24 +44,21 @@ fn reads_on((client, mut read): (&mut Client, Vec<u8>)) {
     assert!(read == pattern(SIZE), "another body came");
 }
 
-/// How many bodies the child keeps for its clients, in files of memory.
-fn kept(server: &Server) -> usize {
-    server
-        .descriptors()
-        .iter()
-        .filter(|path| path.to_string_lossy().contains("wsgi-response"))
-        .count()
+/// The lengths of the bodies that are kept for clients, in files of memory.
+fn bodies_kept(server: &Server) -> Vec<u64> {
+    let descriptors = server.descriptors().into_iter();
+    let bodies = descriptors.filter(|it| it.target.to_string_lossy().contains("wsgi-response"));
+    bodies.map(|it| it.length).collect()
 }
 
-/// How many bytes there are in those files.
+/// How many there are.
+fn kept(server: &Server) -> usize {
+    bodies_kept(server).len()
+}
+
+/// How many bytes there are in them.
 fn bytes_kept(server: &Server) -> u64 {
-    let folder = format!("/proc/{}/fd", server.only_child());
-    let descriptors = fs::read_dir(folder).expect("the child has descriptors").flatten();
-    let bodies = descriptors.filter(|entry| {
-        let target = fs::read_link(entry.path()).unwrap_or_default();
-        target.to_string_lossy().contains("wsgi-response")
-    });
-    bodies.filter_map(|entry| Some(fs::metadata(entry.path()).ok()?.len())).sum()
+    bodies_kept(server).iter().sum()
 }
 
 #[track_caller]

@@ -72,7 +72,7 @@ fn switches_take_their_two_words_only() {
 fn a_process_group_outside_the_fence_is_refused() {
     let server = Server::start(
         Conf::serving("environ.wsgi")
-            .and("WSGIRestrictProcess one\nWSGIRestrictProcess two")
+            .and("WSGIProcessGroup %{GLOBAL}\nWSGIRestrictProcess one\nWSGIRestrictProcess two")
             .and("<Location /global>\nWSGIRestrictProcess %{GLOBAL} one\n</Location>")
             .and("<Location /two>\nWSGIProcessGroup two\n</Location>")
             .and("<Location /three>\nWSGIProcessGroup three\n</Location>"),

@@ -2,11 +2,27 @@
 //! around them.
 //!
 //! A test's lines may use `${ROOT}` (the server root), `${APPS}` (the copy of `tests/apps` in it),
-//! `${DOCS}` (the document root), `${STATE}` (a folder the children may write to) and `${PORT}`.
+//! `${DOCS}` (the document root), `${STATE}` (a folder the children may write to), `${PORT}`, and
+//! `${GROUP}` (the process group that applications run in).
+//!
+//! Where they run in one of worker processes, what a line says about httpd's own processes only is an
+//! option of that group as well: see [`OPTIONS`].
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+
+/// The process group of [`by_daemon`].
+const GROUP: &str = "tested";
+
+/// Directives for httpd's own processes, and the options that are their like for a process group. Inside
+/// of `<WSGIInterpreterOptions>` they are for both.
+const OPTIONS: [(&str, &str); 4] = [
+    ("WSGIInterpreterThreads", "threads"),
+    ("WSGIPythonPath", "python-path"),
+    ("WSGISwitchInterval", "switch-interval"),
+    ("WSGIPythonEggs", "python-eggs"),
+];
 
 /// One configuration, built up by the test that needs it.
 #[derive(Clone)]
@@ -125,6 +141,8 @@ impl Conf {
         };
         let at = root.display();
         line(&format!("Define ROOT \"{at}\"\nDefine PORT {port}"));
+        let group = if self.by_daemon() { GROUP } else { "%{GLOBAL}" };
+        line(&format!("Define GROUP \"{group}\""));
         for (name, folder) in [("APPS", "apps"), ("DOCS", "docs"), ("STATE", "state")] {
             line(&format!("Define {name} \"{at}/{folder}\""));
         }
@@ -158,12 +176,36 @@ impl Conf {
             line(&format!("WSGIPythonHome \"{home}\""));
         }
         if self.by_daemon() {
-            line(&format!("WSGIDaemonProcess tested threads={}", self.threads));
-            line("WSGIProcessGroup tested");
+            line(&format!("WSGIDaemonProcess {GROUP} threads={} {}", self.threads, self.options()));
+            line(&format!("WSGIProcessGroup {GROUP}"));
         }
         line(&self.text);
         conf
     }
+
+    /// The options that stand for lines outside of sections, the last of which holds.
+    fn options(&self) -> String {
+        let mut options = String::new();
+        let mut depth = 0;
+        for line in self.text.lines().map(str::trim) {
+            match line.as_bytes() {
+                [b'<', b'/', ..] => depth -= 1,
+                [b'<', ..] => depth += 1,
+                _ => {}
+            }
+            let Some((name, value)) = line.split_once(' ').filter(|_| depth == 0) else { continue };
+            if let Some((_, option)) = OPTIONS.iter().find(|(directive, _)| *directive == name) {
+                options += &format!("{option}={value} ");
+            }
+        }
+        options
+    }
+}
+
+/// The process group that applications run in, unless a configuration says otherwise; empty for httpd's
+/// own processes.
+pub(crate) fn process_group() -> &'static str {
+    if by_daemon() { GROUP } else { "" }
 }
 
 /// Whether the tests run their applications in a process group, unless they say otherwise.

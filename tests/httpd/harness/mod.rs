@@ -24,7 +24,9 @@ mod server;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, Load, Mode, Request, Response, Tally};
-pub(crate) use conf::{Conf, by_daemon, config_test, extensions_venv, test_python, test_venv};
+pub(crate) use conf::{
+    Conf, by_daemon, config_test, extensions_venv, process_group, test_python, test_venv,
+};
 pub(crate) use log::ErrorLog;
 pub(crate) use server::{Server, write};
 

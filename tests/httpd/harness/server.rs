@@ -118,6 +118,11 @@ impl Server {
         children_of(self.child.id(), false)
     }
 
+    /// The one child of httpd's, which takes requests from clients.
+    pub(crate) fn only_own_child(&self) -> u32 {
+        only("child of httpd", || self.own_children())
+    }
+
     /// The worker processes of process groups that have not ended.
     pub(crate) fn workers(&self) -> Vec<u32> {
         children_of(self.child.id(), true)
@@ -130,17 +135,17 @@ impl Server {
 
     /// The one process that runs applications; waits while an older one is still ending.
     pub(crate) fn only_child(&self) -> u32 {
-        eventually("exactly one process", || match self.children()[..] {
-            [child] => Some(child),
-            _ => None,
-        })
+        only("process that runs applications", || self.children())
     }
 
-    /// What the descriptors of the one child stand for, by its kernel's own account.
-    pub(crate) fn descriptors(&self) -> Vec<PathBuf> {
-        let folder = format!("/proc/{}/fd", self.only_child());
-        let entries = fs::read_dir(folder).expect("the child has descriptors").flatten();
-        entries.filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
+    /// The descriptors that httpd's one child has and, where there is one, the worker process.
+    pub(crate) fn descriptors(&self) -> Vec<Descriptor> {
+        let workers = if self.by_daemon { vec![self.only_child()] } else { Vec::new() };
+        let of = |process| {
+            let folder = fs::read_dir(format!("/proc/{process}/fd")).expect("it has descriptors");
+            folder.flatten().filter_map(|entry| Descriptor::of(&entry.path()))
+        };
+        [self.only_own_child()].into_iter().chain(workers).flat_map(of).collect()
     }
 
     /// A graceful restart; returns when the next generation has been started.
@@ -373,6 +378,14 @@ impl Drop for Server {
     }
 }
 
+/// Waits until there is exactly one.
+fn only(what: &str, all: impl Fn() -> Vec<u32>) -> u32 {
+    eventually(&format!("exactly one {what}"), || match all()[..] {
+        [one] => Some(one),
+        _ => None,
+    })
+}
+
 /// Whether no thread of a process runs or wants to; where `/proc` does not say, yes.
 fn is_asleep(process: u32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return true };
@@ -418,6 +431,22 @@ fn end_with_parent() -> io::Result<()> {
     match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A descriptor, by its kernel's own account.
+pub(crate) struct Descriptor {
+    /// What it stands for.
+    pub(crate) target: PathBuf,
+    /// How long that is, in bytes.
+    pub(crate) length: u64,
+}
+
+impl Descriptor {
+    /// `None` where it was closed meanwhile.
+    fn of(path: &Path) -> Option<Descriptor> {
+        let length = fs::metadata(path).ok()?.len();
+        Some(Descriptor { target: fs::read_link(path).ok()?, length })
     }
 }
 

@@ -166,7 +166,8 @@ fn hook_scripts_run_where_embedded_applications_may_not() {
         "<Location />\nWSGIAccessScript ${APPS}/hook.py\n</Location>",
         "<VirtualHost *>\n<Location />\nWSGIAccessScript ${APPS}/hook.py\n</Location>\n</VirtualHost>",
     ] {
-        let server = Server::start_with(Conf::new(EMBEDDED).and(place), |root| own(root, ""));
+        let conf = Conf::new(EMBEDDED).inside_httpd("what may run there is the question");
+        let server = Server::start_with(conf.and(place), |root| own(root, ""));
         server.get("/here/file.txt").expect(200, "static");
         refused(&server.get("/here/file.txt?no"), 403);
         refused(&server.get("/hello"), 500);

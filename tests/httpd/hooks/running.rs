@@ -81,7 +81,9 @@ fn a_sub_request_is_asked_about() {
 
 #[test]
 fn a_sub_request_that_only_the_outer_could_let_in_is_refused() {
-    let server = including("WSGIInterpreterThreads 1\nWSGIResponseBufferLimit 0", 3);
+    // The page in a process group would not be in the hook script's way.
+    let more = "WSGIProcessGroup %{GLOBAL}\nWSGIInterpreterThreads 1\nWSGIResponseBufferLimit 0";
+    let server = including(more, 3);
     let answer = server.get("/page?inner=/inner/file.txt&blocks=512");
     assert_eq!((answer.status, answer.whole), (200, true));
     let text = answer.text();

@@ -239,7 +239,7 @@ fn a_script_that_is_loaded_with_the_child_moves_before_the_first_request() {
     for package in installed(&venv, vec![NUMPY, ORJSON]) {
         let name = package.script.name;
         let more = format!(
-            "WSGIReplicas 2\nWSGIScriptAlias /preloaded ${{APPS}}/{name}.wsgi process-group=%{{GLOBAL}} \
+            "WSGIReplicas 2\nWSGIScriptAlias /preloaded ${{APPS}}/{name}.wsgi process-group=${{GROUP}} \
              application-group={name}"
         );
         let server = serve(&venv, &more, &[package.script]);

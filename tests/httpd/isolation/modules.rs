@@ -115,6 +115,7 @@ fn a_module_without_a_gil_for_each_interpreter_is_never_mapped_there() {
 fn without_a_probe_a_group_that_needs_a_module_moves_and_a_warning_says_so() {
     let script = Script { name: "app", imports: "import speed", serve: "answer = speed.__name__" };
     let conf = Conf::new(&script.alias())
+        .inside_httpd("without that program there is no worker process")
         .and("WSGIPythonPath ${ROOT}/modules\nWSGIDaemonWorker ${ROOT}/nothing");
     let server = Server::start_with(conf, |root| {
         write(root, "apps/app.wsgi", &script.text());
@@ -132,13 +133,19 @@ fn directories_of_a_groups_own_are_found_in_the_main_interpreter_too() {
     let script =
         Script { name: "app", imports: "import helper, speed", serve: "answer = helper.text" };
     let conf = Conf::new(&script.alias()).and(
-        "WSGIDaemonWorker ${ROOT}/nothing\n<WSGIInterpreterOptions application-group=app>\n\
+        "<WSGIInterpreterOptions application-group=app>\n\
          WSGIPythonPath ${ROOT}/modules\n</WSGIInterpreterOptions>",
     );
     let server = Server::start_with(conf, |root| {
         write(root, "apps/app.wsgi", &script.text());
         write(root, "modules/helper.py", "text = 'found'\n");
-        compile(root, "speed", "(void)0");
+        compile(
+            root,
+            "speed",
+            "static struct PyModuleDef single = {PyModuleDef_HEAD_INIT, \"speed\"}; static int times; \
+             if (times++) { PyErr_SetString(PyExc_ImportError, \"in one interpreter of a process\"); \
+             return NULL; } return PyModule_Create(&single)",
+        );
     });
     assert_eq!(ask(&server, "app"), ("main".to_owned(), "'found'".to_owned()));
 }
