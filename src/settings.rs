@@ -62,6 +62,9 @@ pub struct Settings {
     pub verbosity: Verbosity,
     /// Leave `sys.stdout` to the terminal: somebody looks at a server that runs in the foreground.
     pub keep_stdout: bool,
+    /// The main thread waits for signals, so that no other gets one that it lets through: programs that
+    /// applications start begin with no signal blocked.
+    pub frees_signals: bool,
 }
 
 /// What the web server calls itself.
@@ -133,6 +136,7 @@ impl Default for Settings {
             server_names: ServerNames::default(),
             verbosity: Verbosity::default(),
             keep_stdout: false,
+            frees_signals: false,
         }
     }
 }
@@ -187,7 +191,7 @@ pub(crate) mod tests {
     pub(crate) fn settings() -> impl Strategy<Value = Settings> {
         let some_paths = || prop::collection::vec(path(), 0..3);
         let paths = (option::of(path()), option::of(path()), option::of(path()), some_paths());
-        let flags = any::<[bool; 5]>();
+        let flags = any::<[bool; 6]>();
         let numbers = (any::<[usize; 4]>(), option::of(1_usize..), any::<u64>(), any::<i32>());
         let server = (any::<(i32, i32, i32)>(), server_names(), any::<i32>().prop_map(Verbosity));
         (name(), paths, python(), table(), flags, (time(), time()), numbers, server).prop_map(
@@ -199,8 +203,8 @@ pub(crate) mod tests {
                 let (_, stack_size, response_buffer, processes) = numbers;
                 let (slow_requests, request_timeout) = times;
                 let (server_version, server_names, verbosity) = server;
-                let [destroy_interpreters, multithread, multiprocess, run_once, keep_stdout] =
-                    flags;
+                let [destroy_interpreters, multithread, multiprocess, run_once, ..] = flags;
+                let [.., keep_stdout, frees_signals] = flags;
                 Settings {
                     process_group,
                     python_home,
@@ -225,6 +229,7 @@ pub(crate) mod tests {
                     server_names,
                     verbosity,
                     keep_stdout,
+                    frees_signals,
                 }
             },
         )

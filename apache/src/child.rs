@@ -320,6 +320,7 @@ pub(crate) fn settings(config: &ServerConfig) -> Settings {
         server_version: server_version(),
         server_names: server_names(),
         verbosity: log::server_verbosity(),
+        frees_signals: mpm(AP_MPMQ_IS_THREADED) != 0,
         // SAFETY: the name is a literal; httpd -X defines it.
         keep_stdout: unsafe { ap_exists_config_define(c"DEBUG".as_ptr()) } != 0,
         ..defaults

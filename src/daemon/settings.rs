@@ -37,6 +37,7 @@ pub fn settings(base: &Settings, group: &ProcessGroup) -> Settings {
         multithread: threads > 1,
         multiprocess: group.multiprocess,
         run_once: threads == 1 && group.renewal.maximum_requests == Some(NonZeroU64::MIN),
+        frees_signals: true,
         ..base.clone()
     }
 }

@@ -125,6 +125,28 @@ def _load(name, source):
     return sys.modules.setdefault(name, module)
 
 
+def free_signals():
+    """Has programs that applications start begin with no signal blocked.
+
+    Our threads block them all, since signals are for the server, and a program inherits what the
+    thread blocks that starts it: it would never see a SIGTERM. That they are let through for the
+    moment of the start is safe where the main thread waits for them: the kernel prefers it.
+    """
+    import _posixsubprocess
+    import _signal
+
+    start = _posixsubprocess.fork_exec
+
+    def fork_exec(*arguments):
+        blocked = _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        try:
+            return start(*arguments)
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
+
+    _posixsubprocess.fork_exec = fork_exec
+
+
 def redirect(stream, keep_stdout):
     """Has the standard streams write to the error log."""
     io.TextIOBase.register(type(stream))

@@ -126,6 +126,9 @@ impl Residents {
         let events = bootstrap.attribute(c"prepare")?.call([&host, &sources])?;
         let keep_stdout = Object::boolean(py, settings.keep_stdout);
         bootstrap.attribute(c"redirect")?.call([&stream, &keep_stdout])?;
+        if settings.frees_signals {
+            bootstrap.attribute(c"free_signals")?.call([])?;
+        }
         let name = Object::latin1(py, group.as_bytes())?;
         let process_group = Object::latin1(py, settings.process_group.as_bytes())?;
         let version = versions(py, COMPATIBLE_VERSION)?;

@@ -63,3 +63,10 @@ fn a_program_is_run_from_an_interpreter_with_its_own_gil() {
     let server = site("", "import subprocess\nanswer = subprocess.run(['/bin/true']).returncode");
     assert_eq!(ask(&server, "forks"), ("own".to_owned(), "0".to_owned()));
 }
+
+#[test]
+fn a_program_can_be_told_to_end() {
+    let text = "import subprocess\nprogram = subprocess.Popen(['sleep', '600'])\nprogram.terminate()\n\
+                answer = program.wait(20)";
+    assert_eq!(ask(&site("", text), "forks"), ("own".to_owned(), "-15".to_owned()));
+}
