@@ -1,7 +1,7 @@
 //! A connection between a process of the web server and a worker process, frame by frame.
 #![forbid(unsafe_code)]
 
-use super::wire::{self, HEADER, Malformed};
+use super::wire::{self, HEADER, LONGEST, Malformed};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -121,11 +121,16 @@ impl Channel {
 
     /// The next frame.
     pub(crate) fn receive(&mut self) -> Result<Frame<'_>, Lost> {
+        self.receive_up_to(LONGEST)
+    }
+
+    /// The next frame, if its content is no longer than that.
+    pub(crate) fn receive_up_to(&mut self, longest: usize) -> Result<Frame<'_>, Lost> {
         let (length, kind) = loop {
             match self.input[self.taken..].first_chunk() {
                 None => self.read(HEADER)?,
                 Some(start) => {
-                    let (length, kind) = wire::header(*start)?;
+                    let (length, kind) = wire::header(*start, longest)?;
                     if self.input.len() - self.taken >= HEADER + length {
                         break (length, kind);
                     }

@@ -25,6 +25,9 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(125), Duration::from_secs(1
 /// When later begins.
 const LATER: Duration = Duration::from_secs(2);
 
+/// How long to wait after a connection that was closed without a word.
+const UNWELCOME: Duration = Duration::from_millis(10);
+
 /// The worker processes of a process group, as a process of the web server sees them.
 #[derive(Debug)]
 pub struct Workers {
@@ -377,6 +380,10 @@ impl Conversation {
         if began.elapsed() >= self.workers.connect {
             let why = "its processes end before they start it";
             return Some(Event::Failed(self.workers.unreachable(index, why)));
+        }
+        if !known {
+            // A worker that has no room, or is about to go, is not to be asked without end.
+            std::thread::sleep(UNWELCOME);
         }
         let next = self.workers.choose();
         let mut connection = match self.workers.take(next, began) {

@@ -15,6 +15,7 @@ mod own_process;
 mod ownership;
 mod server;
 mod settings;
+mod strangers;
 mod wire;
 mod worker;
 

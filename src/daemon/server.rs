@@ -2,6 +2,7 @@
 //! request thread of the web server is.
 
 use super::channel::{Channel, Lost};
+use super::strangers::Strangers;
 use super::wire::{self, FromServer, Secret};
 use super::{Mark, ProcessGroup};
 use crate::conversation::queued_too_long;
@@ -10,7 +11,6 @@ use crate::{
     Answer, Code, Conversation, Event, FilePart, GroupName, Head, Job, Outcome, Part, Patience,
     Peer, Refusal, Reload, Reply, Runtime, Stored, Timeout, spawn,
 };
-use rustix::event::{PollFd, PollFlags};
 use slab::Slab;
 use std::fs::File;
 use std::io::ErrorKind;
@@ -22,9 +22,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// How long the other end has to say who it is.
-const GREETING: Duration = Duration::from_secs(10);
 
 /// How long an application has to end a request after it was interrupted, unless interrupt-timeout says
 /// so.
@@ -60,6 +57,8 @@ struct Connections {
     all: Slab<Arc<Connection>>,
     /// No more are taken.
     closed: bool,
+    /// There was no place for one, which was said.
+    full: bool,
 }
 
 /// Counts of requests.
@@ -131,27 +130,32 @@ impl Server {
     /// Accepts connections until `stop` is readable. What has not been accepted then waits for the next
     /// process. The listener is non-blocking, since it is not this process's alone.
     pub(crate) fn accept(self: &Arc<Self>, listener: &UnixListener, stop: &OwnedFd) {
+        let mut strangers = Strangers::new(self.group.clone(), self.secret);
         loop {
-            let mut wanted =
-                [PollFd::new(listener, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
-            // Interrupted: it is looked once more.
-            let _ = rustix::event::poll(&mut wanted, None);
-            if !wanted[1].revents().is_empty() {
+            let [stops, comes] = strangers.wait([stop.as_fd(), listener.as_fd()]);
+            if stops {
                 return;
             }
-            match listener.accept() {
-                Ok((socket, _)) => self.take(socket),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => {
-                    tracing::error!("a connection could not be accepted: {error}");
-                    // Descriptors or memory may be there again in a moment.
-                    std::thread::sleep(Duration::from_millis(100));
+            if comes {
+                match listener.accept() {
+                    Ok((socket, _)) => strangers.add(socket),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => {
+                        tracing::error!("a connection could not be accepted: {error}");
+                        // Descriptors or memory may be there again in a moment.
+                        std::thread::sleep(Duration::from_millis(100));
+                    }
                 }
+            }
+            for (channel, mark) in strangers.hear() {
+                self.take(channel, mark);
             }
         }
     }
 
-    fn take(self: &Arc<Self>, socket: UnixStream) {
+    /// Takes a connection of the web server.
+    fn take(self: &Arc<Self>, channel: Channel, mark: Mark) {
+        let socket = channel.socket();
         let taken = socket.set_nonblocking(false).and_then(|()| socket.try_clone());
         let Ok(also) = taken else { return };
         let connection = Arc::new(Connection { socket: also, state: Mutex::new(State::Idle) });
@@ -161,18 +165,21 @@ impl Server {
                 return;
             }
             if connections.all.len() >= self.limit {
-                tracing::error!(
-                    "process group '{}' has {} connections already and takes no more",
-                    self.group,
-                    self.limit
-                );
+                if !std::mem::replace(&mut connections.full, true) {
+                    tracing::error!(
+                        "process group '{}' has {} connections already and takes no more",
+                        self.group,
+                        self.limit
+                    );
+                }
                 return;
             }
+            connections.full = false;
             connections.all.insert(Arc::clone(&connection))
         };
         let server = Arc::clone(self);
         let attend = move || {
-            server.attend(Channel::new(socket), &connection);
+            server.attend(channel, mark, &connection);
             server.connections().all.remove(key);
         };
         if let Err(error) = spawn("mnf-request".to_owned(), attend) {
@@ -200,10 +207,13 @@ impl Server {
     }
 
     /// Serves the requests of a connection.
-    fn attend(&self, mut channel: Channel, connection: &Connection) {
-        let Some(mark) = self.greet(&mut channel) else { return };
+    fn attend(&self, mut channel: Channel, mark: Mark, connection: &Connection) {
         let mark = Arc::new(mark);
         let (mut job, mut frames) = (Job::default(), Vec::new());
+        wire::welcome(&mut frames);
+        if channel.send(&frames).is_err() {
+            return;
+        }
         loop {
             job.clear();
             let group = match channel.receive() {
@@ -238,54 +248,6 @@ impl Server {
                 return;
             }
         }
-    }
-
-    /// Lets the other end say who it is.
-    fn greet(&self, channel: &mut Channel) -> Option<Mark> {
-        let _ = channel.socket().set_read_timeout(Some(GREETING));
-        let mut page = None;
-        let why = match channel.receive().map(|frame| {
-            page = frame.descriptors.pop_front();
-            wire::from_server(frame.kind, frame.content, &mut Job::default())
-        }) {
-            Ok(read) => match read {
-                Ok(FromServer::Hello(wire::PROTOCOL, secret)) if is_same(&secret, &self.secret) => {
-                    None
-                }
-                Ok(FromServer::Hello(wire::PROTOCOL, _)) => {
-                    Some("its secret is another".to_owned())
-                }
-                Ok(FromServer::Hello(theirs, _)) => Some(format!(
-                    "it speaks protocol {theirs}, and manifold-worker {} protocol {}; restart httpd \
-                     so that both are of one version",
-                    env!("CARGO_PKG_VERSION"),
-                    wire::PROTOCOL
-                )),
-                Ok(_) => Some("it does not say who it is".to_owned()),
-                Err(malformed) => Some(malformed.0.to_owned()),
-            },
-            Err(Lost::Closed) => return None,
-            Err(lost) => Some(format!("it does not say who it is: {lost:?}")),
-        };
-        let mark = page.as_ref().and_then(|page| Mark::of(page).ok());
-        let mut frames = Vec::new();
-        let (why, mark) = match (why, mark) {
-            (None, Some(mark)) => {
-                wire::welcome(&mut frames);
-                let _ = channel.socket().set_read_timeout(None);
-                return channel.send(&frames).is_ok().then_some(mark);
-            }
-            (None, None) => ("it brings no page".to_owned(), None::<Mark>),
-            (Some(why), _) => (why, None),
-        };
-        tracing::error!(
-            "{}: a connection to process group '{}' was refused: {why}",
-            Code::WorkerForeign,
-            self.group
-        );
-        wire::refused(&mut frames, &why);
-        let _ = channel.send(&frames);
-        mark
     }
 
     fn say_foreign(&self, what: &str) {
@@ -625,9 +587,4 @@ fn request_timeout(group: &ProcessGroup) -> Option<Timeout> {
 fn since(received: i64) -> Duration {
     let then = UNIX_EPOCH + Duration::from_micros(u64::try_from(received).unwrap_or(0));
     SystemTime::now().duration_since(then).unwrap_or(Duration::ZERO)
-}
-
-/// Compares without telling by its time where two secrets differ.
-fn is_same(one: &Secret, other: &Secret) -> bool {
-    one.iter().zip(other).fold(0, |differ, (one, other)| differ | (one ^ other)) == 0
 }

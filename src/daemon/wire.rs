@@ -59,11 +59,11 @@ const LOG: u8 = 20;
 const PART: u8 = 21;
 const FAILED: u8 = 22;
 
-/// Reads what stands before a content: its length and its kind.
-pub(crate) fn header(bytes: [u8; HEADER]) -> Result<(usize, u8)> {
+/// Reads what stands before a content, which may have `longest` bytes: its length and its kind.
+pub(crate) fn header(bytes: [u8; HEADER], longest: usize) -> Result<(usize, u8)> {
     let [a, b, c, d, kind] = bytes;
     match u32::from_le_bytes([a, b, c, d]) as usize {
-        length if length <= LONGEST => Ok((length, kind)),
+        length if length <= longest => Ok((length, kind)),
         _ => Err(Malformed("it is too long")),
     }
 }
@@ -72,7 +72,9 @@ pub(crate) fn header(bytes: [u8; HEADER]) -> Result<(usize, u8)> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FromServer {
     /// First of all.
-    Hello(u32, Secret),
+    Hello(Secret),
+    /// The same of another version, whose first number is that of its protocol as well.
+    OtherProtocol(u32),
     /// A request for this application group; it was written into the job.
     Request(GroupName),
     /// To [`Reply::Ask`].
@@ -273,7 +275,13 @@ pub(crate) fn failed(to: &mut Vec<u8>, refusal: &Refusal) {
 pub(crate) fn from_server(kind: u8, content: &[u8], job: &mut Job) -> Result<FromServer> {
     let mut rest = Rest(content);
     let frame = match kind {
-        HELLO => FromServer::Hello(rest.number()?, *rest.chunk()?),
+        HELLO => match rest.number()? {
+            PROTOCOL => FromServer::Hello(*rest.chunk()?),
+            other => {
+                rest.take_all();
+                FromServer::OtherProtocol(other)
+            }
+        },
         REQUEST => FromServer::Request(read_request(&mut rest, job)?),
         ANSWER => FromServer::Answer(match rest.byte()? {
             last @ (0 | 1) => Answer::Body { bytes: rest.take_all().to_vec(), last: last == 1 },

@@ -5,6 +5,9 @@
 //! the applications are in `tests/apps`.
 
 mod harness;
+#[path = "../peer.rs"]
+#[allow(dead_code, reason = "the tests in tests/runtime use the rest")]
+mod peer;
 
 mod aliases;
 mod applications;

@@ -253,8 +253,13 @@ impl Parent {
             (true, pause) => format!("another one starts in {} s", pause.as_secs_f64()),
         };
         let text = format!(
-            "{}worker process {pid} of process group '{}' {how}; {next}",
+            "{}worker process {pid}{} of process group '{}' {how}; {next}",
             if level == Level::Info { String::new() } else { format!("{}: ", Code::WorkerDied) },
+            // It may be another program than it should be.
+            match place.failures {
+                0 => String::new(),
+                _ => format!(" ('{}')", place.program.display()),
+            },
             process.name
         );
         log::server(level, &text);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 /// The kind and content of the one frame that there is.
 fn only(bytes: &[u8]) -> (u8, &[u8]) {
     let (start, content) = bytes.split_first_chunk().expect("a header");
-    let (length, kind) = header(*start).expect("a frame");
+    let (length, kind) = header(*start, LONGEST).expect("a frame");
     assert_eq!(content.len(), length, "the length is that of the content");
     (kind, content)
 }
@@ -227,7 +227,7 @@ fn what_is_too_long_is_refused_at_both_ends() {
     assert!(answer(&mut to, &Answer::Body { bytes, last: true }).is_err());
     assert_eq!(to, b"before", "nothing is left of it");
     let [a, b, c, d] = u32::try_from(LONGEST + 1).unwrap().to_le_bytes();
-    assert!(header([a, b, c, d, ANSWER]).is_err());
+    assert!(header([a, b, c, d, ANSWER], LONGEST).is_err());
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 mod faults;
 mod life;
+mod peers;
 mod restarts;
 
 use crate::harness::{Conf, Server};
+use std::path::PathBuf;
 
 /// `worker.wsgi` for every URL, in the process group `shop` with these options.
 fn conf(options: &str) -> Conf {
@@ -30,4 +32,12 @@ fn signal(process: u32, signal: i32) {
     let process = libc::pid_t::try_from(process).expect("a process id fits");
     // SAFETY: kill takes no pointers; the process is a worker of this test's server.
     assert_eq!(unsafe { libc::kill(process, signal) }, 0, "it takes the signal");
+}
+
+/// The sockets of worker processes that are there.
+fn sockets(server: &Server) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(server.path("run")).expect("the folder of run time");
+    let mut sockets: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    sockets.retain(|path| path.extension().is_some_and(|end| end == "sock"));
+    sockets
 }

@@ -1,16 +1,8 @@
 //! Restarts and the end of httpd: what becomes of worker processes, of requests and of sockets.
 
-use super::{conf, process, serve, signal};
+use super::{conf, process, serve, signal, sockets};
 use crate::harness::{Load, Mode, Request, Server, eventually};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
-
-fn sockets(server: &Server) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(server.path("run")).expect("the folder of run time");
-    let mut sockets: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    sockets.retain(|path| path.extension().is_some_and(|end| end == "sock"));
-    sockets
-}
 
 #[test]
 fn graceful_restarts_under_load_lose_no_request_and_leave_nothing_behind() {
