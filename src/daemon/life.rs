@@ -13,6 +13,8 @@ pub(crate) struct State {
     pub(crate) age: Duration,
     /// How many requests are under way.
     pub(crate) active: usize,
+    /// How many of those have started. Another process can serve the others.
+    pub(crate) started: usize,
     /// How many have ended.
     pub(crate) served: u64,
     /// For how long none has begun or ended.
@@ -109,7 +111,7 @@ impl Life {
         }
         match self.fading {
             None => Step::Serve,
-            Some((reason, until)) if state.active == 0 || state.age >= until => Step::End(reason),
+            Some((reason, until)) if state.started == 0 || state.age >= until => Step::End(reason),
             Some((reason, until)) => Step::Fade(reason, until.saturating_sub(state.age)),
         }
     }
@@ -237,7 +239,7 @@ mod tests {
     }
 
     fn busy(age: u32, served: u64) -> State {
-        State { age: SECOND * age, active: 1, served, ..State::default() }
+        State { age: SECOND * age, active: 1, started: 1, served, ..State::default() }
     }
 
     #[test]
@@ -271,7 +273,7 @@ mod tests {
         let reason = Reason::MaximumRequests(limit);
         assert_eq!(life.step(&busy(1, 3), None), Step::Fade(reason, SECOND * 15));
         assert_eq!(life.step(&busy(9, 5), None), Step::Fade(reason, SECOND * 7));
-        let idle = State { active: 0, ..busy(9, 5) };
+        let idle = State { started: 0, ..busy(9, 5) };
         assert_eq!(life.step(&idle, None), Step::End(reason));
         assert_eq!(life.step(&busy(16, 6), None), Step::End(reason));
     }

@@ -79,6 +79,8 @@ pub(crate) struct Activity {
 #[derive(Debug)]
 struct Connection {
     socket: UnixStream,
+    /// Whether its request has started.
+    mark: Arc<Mark>,
     state: Mutex<State>,
 }
 
@@ -158,7 +160,8 @@ impl Server {
         let socket = channel.socket();
         let taken = socket.set_nonblocking(false).and_then(|()| socket.try_clone());
         let Ok(also) = taken else { return };
-        let connection = Arc::new(Connection { socket: also, state: Mutex::new(State::Idle) });
+        let (mark, state) = (Arc::new(mark), Mutex::new(State::Idle));
+        let connection = Arc::new(Connection { socket: also, mark, state });
         let key = {
             let mut connections = self.connections();
             if connections.closed {
@@ -179,7 +182,7 @@ impl Server {
         };
         let server = Arc::clone(self);
         let attend = move || {
-            server.attend(channel, mark, &connection);
+            server.attend(channel, &connection);
             server.connections().all.remove(key);
         };
         if let Err(error) = spawn("mnf-request".to_owned(), attend) {
@@ -198,6 +201,12 @@ impl Server {
         all.iter().for_each(|connection| connection.close());
     }
 
+    /// How many requests have started and not ended.
+    pub(crate) fn started(&self) -> usize {
+        let connections = self.connections();
+        connections.all.iter().filter(|(_, connection)| connection.is_serving()).count()
+    }
+
     fn is_closed(&self) -> bool {
         self.connections().closed
     }
@@ -207,8 +216,8 @@ impl Server {
     }
 
     /// Serves the requests of a connection.
-    fn attend(&self, mut channel: Channel, mark: Mark, connection: &Connection) {
-        let mark = Arc::new(mark);
+    fn attend(&self, mut channel: Channel, connection: &Connection) {
+        let mark = &connection.mark;
         let (mut job, mut frames) = (Job::default(), Vec::new());
         wire::welcome(&mut frames);
         if channel.send(&frames).is_err() {
@@ -229,7 +238,7 @@ impl Server {
             }
             let is_idle_talk = job.is_idle_talk;
             self.activity.begin(is_idle_talk);
-            job.mark = Some(Arc::clone(&mark));
+            job.mark = Some(Arc::clone(mark));
             job.handed_over.1 = now();
             if job.reload == Reload::Module {
                 job.reload = Reload::Process;
@@ -240,7 +249,7 @@ impl Server {
                 frames: &mut frames,
                 by_group: job.timeout.is_none(),
             };
-            let goes_on = exchange.serve(&group, &mut job, &mark);
+            let goes_on = exchange.serve(&group, &mut job, mark);
             if Some(self.activity.end(is_idle_talk)) == self.last_request {
                 (self.wake)();
             }
@@ -269,6 +278,10 @@ impl Server {
 }
 
 impl Connection {
+    fn is_serving(&self) -> bool {
+        *self.state() == State::Busy && self.mark.is_set()
+    }
+
     /// A request has come; `false` where none is taken any more.
     fn begin(&self) -> bool {
         let mut state = self.state();

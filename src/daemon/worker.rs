@@ -216,6 +216,7 @@ impl Worker {
         State {
             age: self.born.elapsed(),
             active: activity.active(),
+            started: self.server.started(),
             served: activity.served(),
             quiet: activity.quiet_for(),
             late: activity.is_late(),
