@@ -176,6 +176,11 @@ impl Workers {
             }
             let left = self.connect.saturating_sub(began.elapsed());
             let error = match worker.connect(left.max(Duration::from_millis(1))) {
+                // It was not there yet for `interrupt`.
+                Ok(connection) if self.interrupted.load(Ordering::SeqCst) => {
+                    worker.discard(connection, false);
+                    return Err(stopping());
+                }
                 Ok(connection) => return Ok(connection),
                 Err(error) => error,
             };

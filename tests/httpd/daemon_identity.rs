@@ -51,7 +51,8 @@ fn a_worker_process_is_who_where_and_what_its_options_say() {
 #[test]
 fn without_options_a_worker_process_is_who_httpds_children_are() {
     let Some(answer) = in_process_group("") else { return };
-    let embedded = Server::serving("identity.wsgi").get("/");
+    let conf = Conf::serving("identity.wsgi").inside_httpd("what runs there is the question");
+    let embedded = Server::start(conf).get("/");
     for key in ["users", "groups", "capabilities", "umask", "directory", "nice", "cpu", "data"] {
         assert_eq!(answer.fact(key), embedded.fact(key), "{key}");
     }

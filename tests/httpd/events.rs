@@ -1,6 +1,6 @@
 //! Events of the module `mod_wsgi`: who is told what about requests, and about the process's end.
 
-use crate::harness::{Conf, Request, Response, Server, eventually, write};
+use crate::harness::{Conf, Request, Response, Server, by_daemon, eventually, write};
 
 fn serve() -> Server {
     Server::serving("events.wsgi")
@@ -136,12 +136,13 @@ fn a_stop_is_told_before_the_interpreters_end() {
     let server = serve();
     server.get("/").expect(202, "nobody ");
     server.log().wait_for(&[":warn]", "subscribe_signals", "no effect"]);
+    let reason = if by_daemon() { "shutdown_signal" } else { "" };
     let notes = ["stopping", "shutdown"].map(|name| server.path(&format!("state/{name}")));
     server.begin_stop_at_rest();
     for note in notes {
         eventually("a note", || {
             let text = std::fs::read_to_string(&note).ok()?;
-            (text == "process_stopping {'shutdown_reason': ''}\n").then_some(())
+            (text == format!("process_stopping {{'shutdown_reason': '{reason}'}}\n")).then_some(())
         });
     }
     server.ended();

@@ -52,6 +52,7 @@ mod proxies;
 mod python;
 mod recursion;
 mod reloading;
+mod reloading_groups;
 mod replacement;
 mod replicas;
 mod request_timeout;

@@ -11,7 +11,6 @@ fn conf(options: &str) -> Conf {
          WSGIScriptAlias /inside ${{APPS}}/own.wsgi process-group=%{{GLOBAL}}\n\
          WSGIScriptAlias /daemon ${{APPS}}/own.wsgi process-group=p"
     ))
-    .inside_httpd("it has a process group of its own")
 }
 
 /// A server with this script, and a file at `/file.txt`.
@@ -149,6 +148,17 @@ fn the_environ_says_what_the_options_of_the_group_say() {
     assert_eq!(shown("threads=1"), ["False", "False", "False"]);
     assert_eq!(shown("processes=1"), ["True", "True", "False"]);
     assert_eq!(shown("threads=1 maximum-requests=1"), ["False", "False", "True"]);
+}
+
+#[test]
+fn the_module_says_what_the_options_of_the_group_say() {
+    let script = "import mod_wsgi\ndef application(environ, start_response):\n    \
+                  start_response('200 OK', [])\n    \
+                  yield ascii((mod_wsgi.process_group, mod_wsgi.threads_per_process, \
+                  mod_wsgi.maximum_processes)).encode()\n";
+    let server = serve(conf("processes=3 threads=5").threads(7), script);
+    server.get("/daemon").expect(200, "('p', 5, 3)");
+    server.get("/inside").expect(200, "('', 7, 1)");
 }
 
 #[test]
@@ -294,4 +304,45 @@ fn the_limit_of_a_request_in_scope_is_kept_and_the_process_stays() {
     server.get("/daemon").expect(200, "fine");
     assert_eq!(server.workers(), workers);
     assert_eq!(workers.len(), 1);
+}
+
+#[test]
+fn what_is_about_no_request_has_httpds_usual_form_in_the_log_of_the_groups_host() {
+    let script = "import sys, threading\ndef say(text):\n    print(text, file=sys.stderr)\n\
+                  def application(environ, start_response):\n    \
+                  start_response('200 OK', [])\n    say('said in the request')\n    \
+                  thread = threading.Thread(target=say, args=['said by a thread'])\n    \
+                  thread.start()\n    thread.join()\n    return [b'fine']\n";
+    let host = |name: &str, line: &str| {
+        format!(
+            "<VirtualHost 127.0.0.1:${{PORT}}>\nServerName {name}.test\nErrorLog logs/{name}.log\n\
+             {line}\n</VirtualHost>\n"
+        )
+    };
+    let server = serve(
+        conf("").and("ErrorLogFormat \"own form: %M\"").and(&host("without", "")).and(&host(
+            "own",
+            "WSGIDaemonProcess q\nWSGIScriptAlias /q ${APPS}/own.wsgi process-group=q",
+        )),
+        script,
+    );
+    let ask = |host: &str, url: &str| {
+        server.send(&Request::get(url).header("Host", host)).expect(200, "fine");
+    };
+    let said = |log: &str, text: &str| {
+        eventually("a line in that log", || {
+            let lines = std::fs::read_to_string(server.path("logs").join(log)).unwrap_or_default();
+            lines.lines().find(|line| line.ends_with(text)).map(str::to_owned)
+        })
+    };
+    let usual = |line: &str| line.contains("[wsgi:error] [pid ") && !line.contains("own form");
+    ask("without.test", "/inside");
+    assert_eq!(said("error.log", "said by a thread"), "own form: said by a thread");
+    std::fs::write(server.path("logs/error.log"), "").expect("it is emptied");
+    ask("without.test", "/daemon");
+    assert_eq!(said("without.log", "said in the request"), "own form: said in the request");
+    assert!(usual(&said("error.log", "said by a thread")));
+    ask("own.test", "/q");
+    assert_eq!(said("own.log", "said in the request"), "own form: said in the request");
+    assert!(usual(&said("own.log", "said by a thread")));
 }

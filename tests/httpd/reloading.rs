@@ -1,4 +1,5 @@
-//! Scripts that change while the server runs: when they are loaded again, and what stays.
+//! Scripts that change while the server runs: when they are loaded again, and what stays. In a process
+//! group the whole application is loaded anew: see `reloading_groups`.
 
 use std::fs::File;
 use std::path::Path;
@@ -16,13 +17,16 @@ fn saying(text: &str) -> String {
     )
 }
 
+/// Why scripts are reloaded inside httpd.
+const MODULES: &str = "in a process group more than the module is loaded anew";
+
 /// A script of the test's own, beside a module that it imports.
 fn scripted(text: &str, more: &str) -> Server {
     let conf = Conf::new(
         "WSGIApplicationGroup app\nWSGIHandlerScript app ${APPS}/own.wsgi\nSetHandler app\n\
          WSGIPythonPath ${ROOT}/modules",
     );
-    Server::start_with(conf.and(more), |root| {
+    Server::start_with(conf.and(more).inside_httpd(MODULES), |root| {
         write(root, "apps/own.wsgi", text);
         write(root, "modules/marks.py", "loads = 0\n");
     })
@@ -44,10 +48,11 @@ fn set_time(path: &Path, seconds_from_now: i64) {
 
 /// `loads.wsgi` as a handler script for every URL and, below `/alias`, as a script file.
 fn counting(more: &str) -> Server {
-    Server::start(Conf::serving("loads.wsgi").and(&format!(
+    let conf = Conf::serving("loads.wsgi").and(&format!(
         "WSGIScriptAlias /alias ${{APPS}}/loads.wsgi\n\
          <Location /alias>\nSetHandler wsgi-script\n</Location>\n{more}"
-    )))
+    ));
+    Server::start(conf.inside_httpd(MODULES))
 }
 
 #[test]
@@ -185,7 +190,7 @@ fn a_failed_load_leaves_no_module_behind() {
 
 #[test]
 fn a_request_in_the_old_module_finishes_there_while_a_new_one_is_loaded() {
-    let server = Server::start(Conf::serving("loads.wsgi"));
+    let server = counting("");
     let gate = server.gate("gate");
     let path = server.path("apps/loads.wsgi");
     std::thread::scope(|scope| {
@@ -204,7 +209,7 @@ fn a_request_in_the_old_module_finishes_there_while_a_new_one_is_loaded() {
 
 #[test]
 fn requests_that_come_together_load_a_changed_script_once() {
-    let server = Server::start(Conf::serving("loads.wsgi"));
+    let server = counting("");
     assert_eq!(server.get("/").fact("load"), "1");
     set_time(&server.path("apps/loads.wsgi"), 10);
     for answer in at_once(8, |_| server.get("/")) {
@@ -235,7 +240,7 @@ fn reload_required_is_asked_with_the_target_and_its_yes_reloads() {
 
 #[test]
 fn a_script_that_always_wants_to_be_reloaded_is_loaded_once_by_a_request() {
-    let server = Server::serving("loads.wsgi");
+    let server = counting("");
     assert_eq!(server.get("/again").fact("load"), "1");
     assert_eq!(server.get("/again").fact("load"), "2");
 }
@@ -251,7 +256,7 @@ fn with_reloading_off_reload_required_is_not_asked() {
 
 #[test]
 fn an_exception_in_reload_required_is_logged_and_means_no() {
-    let server = Server::serving("loads.wsgi");
+    let server = counting("");
     assert_eq!(server.get("/").fact("load"), "1");
     let answer = server.get("/broken");
     assert_eq!((answer.status, answer.fact("load")), (200, "1".to_owned()));
@@ -274,7 +279,7 @@ fn an_answer_of_reload_required_counts_by_its_truth() {
 
 #[test]
 fn a_module_knows_its_name_its_file_and_its_time() {
-    let server = Server::serving("loads.wsgi");
+    let server = counting("");
     let path = server.path("apps/loads.wsgi");
     let microseconds = |path: &Path| {
         let time = std::fs::metadata(path).and_then(|data| data.modified()).expect("its time");

@@ -108,9 +108,10 @@ impl Conf {
         self
     }
 
-    /// Whether applications run in a process group.
+    /// Whether applications run in the process group of the tests. A configuration that defines one of its
+    /// own says itself what runs where.
     pub(super) fn by_daemon(&self) -> bool {
-        !self.inside_httpd && by_daemon()
+        by_daemon() && !self.inside_httpd && !self.text.contains("WSGIDaemonProcess")
     }
 
     /// A Python home of the test's own instead of the environment's.
@@ -227,7 +228,8 @@ pub(crate) struct ConfigTest {
 pub(crate) fn config_test(text: &str) -> ConfigTest {
     let root = super::server::make_root();
     let conf = root.path().join("conf/httpd.conf");
-    std::fs::write(&conf, Conf::new(text).render(root.path(), 1)).expect("httpd.conf is written");
+    let text = Conf::new(text).inside_httpd("nothing runs").render(root.path(), 1);
+    std::fs::write(&conf, text).expect("httpd.conf is written");
     let output = Command::new(httpd())
         .arg("-t")
         .arg("-d")

@@ -125,6 +125,7 @@ fn without_a_probe_a_group_that_needs_a_module_moves_and_a_warning_says_so() {
     assert_eq!(ask(&server, "app"), ("main".to_owned(), "'speed'".to_owned()));
     let warning = server.log().wait_for(&["MNF0038", ":warn]", "'speed'", "WSGIDaemonWorker"]);
     assert!(warning.contains("/nothing"), "{warning}");
+    server.log().wait_for(&["MNF0037", ":warn]", "'app' moves"]);
     assert_eq!(moves(&server, "app").len(), 1);
 }
 
