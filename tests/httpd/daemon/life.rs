@@ -1,7 +1,7 @@
 //! When a worker process ends, and that another one takes its place.
 
-use super::{conf, process, serve, signal};
-use crate::harness::{Conf, Request, Server, eventually};
+use super::{conf, groups, process, serve, signal};
+use crate::harness::{Request, Server, eventually};
 use std::collections::HashSet;
 use std::fs;
 
@@ -67,7 +67,7 @@ fn a_request_that_takes_too_long_is_a_504_and_its_process_is_replaced() {
 
 #[test]
 fn a_gil_that_is_not_let_go_ends_the_process() {
-    let conf = Conf::new(
+    let conf = groups(
         "WSGIDaemonProcess busy deadlock-timeout=1 shutdown-timeout=1\nWSGIProcessGroup busy\n\
          WSGIApplicationGroup app\nWSGIHandlerScript app ${APPS}/busy.wsgi\n\
          <Location />\nSetHandler app\n</Location>",
@@ -83,7 +83,7 @@ fn a_gil_that_is_not_let_go_ends_the_process() {
 
 #[test]
 fn a_process_that_cannot_load_its_script_is_given_up() {
-    let conf = Conf::new(
+    let conf = groups(
         "WSGIDaemonProcess slow startup-timeout=1 shutdown-timeout=1\nWSGIProcessGroup slow\n\
          WSGIScriptAlias / ${APPS}/endless.wsgi application-group=app\n\
          <Location />\nRequire all granted\n</Location>",
@@ -151,7 +151,7 @@ fn a_script_that_has_changed_is_served_anew_and_the_request_that_finds_it_is_not
 
 #[test]
 fn a_process_without_threads_is_its_script_and_begins_again_when_that_has_ended() {
-    let conf = Conf::new(
+    let conf = groups(
         "WSGIDaemonProcess service threads=0\n\
          WSGIImportScript ${APPS}/service.wsgi process-group=service application-group=%{GLOBAL}",
     );

@@ -8,9 +8,14 @@ mod restarts;
 use crate::harness::{Conf, Server};
 use std::path::PathBuf;
 
+/// A configuration with process groups of its own, and no other.
+fn groups(text: &str) -> Conf {
+    Conf::new(text).inside_httpd("it says itself what runs where")
+}
+
 /// `worker.wsgi` for every URL, in the process group `shop` with these options.
 fn conf(options: &str) -> Conf {
-    Conf::new(&format!(
+    groups(&format!(
         "WSGIDaemonProcess shop {options}\n\
          WSGIScriptAlias / ${{APPS}}/worker.wsgi process-group=shop application-group=shop\n\
          <Location />\nRequire all granted\n</Location>"

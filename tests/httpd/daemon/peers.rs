@@ -1,7 +1,7 @@
 //! Odd and hostile peers: programs that connect to the socket of a worker process without being httpd,
 //! worker programs that are none, and clients and applications that are slow or say too much.
 
-use super::{conf, sockets};
+use super::{conf, groups, sockets};
 use crate::harness::{Client, Conf, Request, Server, at_once, eventually, pattern, test_python};
 use crate::peer::{self, PROTOCOL, Peer, REFUSED};
 use std::fs::{self, Permissions};
@@ -25,7 +25,7 @@ def application(environ, start_response):
 
 /// That application at `/app`, in a process group.
 fn noting() -> Conf {
-    Conf::new(
+    groups(
         "WSGIDaemonProcess shop threads=2\n\
          WSGIScriptAlias /app ${APPS}/noting.wsgi process-group=shop application-group=%{GLOBAL}",
     )
@@ -369,7 +369,7 @@ fn most_memory(process: u32) -> u64 {
 
 #[test]
 fn an_application_that_logs_a_hundred_megabytes_for_a_slow_client_grows_nothing() {
-    let conf = Conf::new(
+    let conf = groups(
         "WSGIDaemonProcess shop threads=16\nSendBufferSize 65536\n\
          WSGIScriptAlias / ${APPS}/talkative.wsgi process-group=shop application-group=shop\n\
          <Location />\nRequire all granted\n</Location>",
@@ -402,7 +402,7 @@ fn an_application_that_logs_a_hundred_megabytes_for_a_slow_client_grows_nothing(
 
 #[test]
 fn slow_clients_of_large_responses_leave_the_threads_of_both_sides_free() {
-    let conf = Conf::new(
+    let conf = groups(
         "WSGIDaemonProcess shop threads=15\nSendBufferSize 65536\n\
          WSGIScriptAlias / ${APPS}/large.wsgi process-group=shop application-group=shop \
          callable-object=handle_request\n<Location />\nRequire all granted\n</Location>",
