@@ -17,7 +17,7 @@
 mod tests;
 
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, MutexGuard, Receiver, Sender, bounded};
-use crate::{Job, LogEntry, Outcome, Part, Reply, Store};
+use crate::{Answer, Job, LogEntry, Outcome, Part, Reply, Store};
 use crossbeam_channel::{RecvTimeoutError, TrySendError};
 use slab::Slab;
 use std::sync::atomic::Ordering;
@@ -26,22 +26,6 @@ use std::time::Duration;
 
 /// How many replies may be under way to a request thread that is busy with a slow client.
 pub const IN_FLIGHT: usize = 4;
-
-/// What a request thread answers to [`Reply::Ask`] and [`Reply::AskVariable`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// Bytes of the body; fewer than were asked for only when `last`.
-    Body {
-        /// The bytes.
-        bytes: Vec<u8>,
-        /// Whether the body ends here.
-        last: bool,
-    },
-    /// The body cannot be read: the client has gone, was too slow, or broke the protocol.
-    Failed,
-    /// The value of the variable that was asked for, if it has one.
-    Variable(Option<Vec<u8>>),
-}
 
 /// The other end has let go: nobody reads what is sent, and nothing more will come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

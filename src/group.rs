@@ -1,6 +1,8 @@
 //! An application group: its queue, the replicas that serve it, and their threads. How one replica
 //! takes another's place is in [`crate::succession`].
 
+mod name;
+
 use crate::exchange::ApplicationEnd;
 use crate::gate::Gate;
 use crate::interp::ending::{self, End};
@@ -15,48 +17,19 @@ use crate::succession::Heritage;
 use crate::watchdog::Watchdog;
 use crate::{Code, Gil, Outcome, Refusal, Settings};
 use cpython_sys::OWN_GIL_IS_SAFE;
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+pub use name::GroupName;
+
 /// How long a thread beyond the first may have nothing to do before it goes.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long threads and `atexit` callbacks of a replica have that is ended while the process goes on.
 const END_LIMIT: Duration = Duration::from_secs(5);
-
-/// The name of an application group. The empty name, written `%{GLOBAL}`, is the main interpreter.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct GroupName(Arc<[u8]>);
-
-impl GroupName {
-    /// The group of this name.
-    pub fn new(name: &[u8]) -> Self {
-        Self(name.into())
-    }
-
-    /// Whether this is `%{GLOBAL}`, the main interpreter.
-    pub fn is_main(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The name as it was configured.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Display for GroupName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_main() {
-            return f.write_str("%{GLOBAL}");
-        }
-        write!(f, "{}", String::from_utf8_lossy(&self.0))
-    }
-}
 
 /// What all groups of a process share. Nothing in it is locked while anybody waits.
 #[derive(Debug)]

@@ -28,6 +28,7 @@
 
 #![warn(missing_docs)]
 
+mod answer;
 mod conversation;
 pub mod daemon;
 mod demotion;
@@ -57,13 +58,13 @@ mod sync;
 mod watchdog;
 mod wsgi;
 
+pub use answer::Answer;
 pub use conversation::{Conversation, Event, Patience, Peer};
 pub use cpython_sys::{
     CAN_END_INTERPRETERS as REPLACES_INTERPRETERS, VERSION_TEXT as PYTHON_VERSION,
 };
 pub use error::{Code, Refusal};
 pub use events::{Events, Sink};
-pub use exchange::Answer;
 pub use fields::Fields;
 pub use group::GroupName;
 pub use job::{Call, Job, Reload, Script, Task, Timeout};

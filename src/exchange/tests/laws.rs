@@ -4,9 +4,9 @@
 use super::watchdog::Watchdog;
 use super::{block, last, number, open};
 use crate::exchange::{
-    Answer, ApplicationEnd, Exchanges, Gone, IN_FLIGHT, Link, Message, Next, RequestEnd, Tagged,
+    ApplicationEnd, Exchanges, Gone, IN_FLIGHT, Link, Message, Next, RequestEnd, Tagged,
 };
-use crate::{Level, LogEntry, Outcome, Reply, Value};
+use crate::{Answer, Level, LogEntry, Outcome, Reply, Value};
 use proptest::prelude::*;
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -2,8 +2,8 @@
 //! what is real in them.
 
 use super::{block, last, number, open};
-use crate::exchange::{Answer, ApplicationEnd, Exchanges, Gone, Next, RequestEnd};
-use crate::{Level, LogEntry, Reply};
+use crate::exchange::{ApplicationEnd, Exchanges, Gone, Next, RequestEnd};
+use crate::{Answer, Level, LogEntry, Reply};
 use loom::thread;
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,8 +4,8 @@
 
 use super::watchdog::Watchdog;
 use super::{block, last, number, open};
-use crate::exchange::{Answer, ApplicationEnd, Exchanges, Gone, Link, Next, RequestEnd};
-use crate::{Level, LogEntry, Reply};
+use crate::exchange::{ApplicationEnd, Exchanges, Gone, Link, Next, RequestEnd};
+use crate::{Answer, Level, LogEntry, Reply};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::collections::VecDeque;
 use std::sync::Arc;
