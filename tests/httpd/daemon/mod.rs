@@ -3,6 +3,7 @@
 mod faults;
 mod life;
 mod peers;
+mod pythons;
 mod restarts;
 
 use crate::harness::{Conf, Server};

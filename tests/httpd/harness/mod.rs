@@ -10,11 +10,13 @@
 //! | `MANIFOLD_HTTPD` | the server; else `apache2` or `httpd` on `PATH` or in `/usr/sbin` |
 //! | `MANIFOLD_APXS` | asked for the modules' folder; else `apxs` or `apxs2` |
 //! | `MANIFOLD_PYTHON_HOME` | becomes `WSGIPythonHome` of every configuration when it is set |
+//! | `MANIFOLD_WORKER_OTHER` | `manifold-worker` for another Python, whose home is `MANIFOLD_PYTHON_HOME_OTHER` |
 //! | `MANIFOLD_TEST_MODE` | `daemon`: applications run in a process group, unless a test says why not |
 //! | `MANIFOLD_TEST_VENV` | a virtual environment with Flask, for the tests that need one |
 //! | `MANIFOLD_EXTENSIONS_VENV` | one with the packages of `tests/apps/extensions.txt` |
 //!
-//! What is missing fails the test that needs it and says what to set. Nothing is skipped.
+//! What is missing fails the test that needs it and says what to set. Nothing is skipped but
+//! what is about another Python: `scripts/two-pythons` runs that.
 
 mod client;
 mod conf;
