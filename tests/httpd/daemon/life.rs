@@ -2,7 +2,6 @@
 
 use super::{conf, groups, process, serve, signal};
 use crate::harness::{Request, Server, eventually};
-use std::collections::HashSet;
 use std::fs;
 
 /// Waits until another process answers.
@@ -19,8 +18,8 @@ fn told(server: &Server) -> Vec<String> {
 #[test]
 fn after_its_last_request_a_process_is_replaced_and_no_request_is_lost() {
     let server = serve("maximum-requests=5");
-    let processes: HashSet<_> = (0..40).map(|_| process(&server)).collect();
-    assert!(processes.len() > 1, "{processes:?}");
+    // Each of these is answered, whichever process it meets.
+    replaced(&server, process(&server));
     server.log().wait_for(&["process group 'shop' ends", "maximum-requests=5"]);
     assert!(told(&server).contains(&"process_stopping maximum_requests".to_owned()));
 }
