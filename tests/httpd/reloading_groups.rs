@@ -102,6 +102,17 @@ fn a_change_has_everything_loaded_anew() {
 }
 
 #[test]
+fn the_main_interpreter_is_loaded_anew_by_another_process() {
+    let server = serve(&saying("first"), "", "WSGIApplicationGroup %{GLOBAL}");
+    server.get("/").expect(200, "first one True");
+    let before = server.workers();
+    server.write("modules/helper.py", "text = 'two'\n");
+    edit(&server, &saying("second"), 10);
+    server.get("/").expect(200, "second two True");
+    assert_ne!(server.workers(), before);
+}
+
+#[test]
 fn the_process_that_has_found_the_change_says_so_and_leaves_no_error() {
     let server = serve(&saying("first"), "", "");
     server.get("/").expect(200, "first one True");
