@@ -219,6 +219,14 @@ impl Client {
         bytes
     }
 
+    /// Reads what else comes until httpd closes the connection.
+    #[track_caller]
+    pub(crate) fn read_rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.stream.read_to_end(&mut bytes).expect("the end of the connection");
+        bytes
+    }
+
     fn try_send(&mut self, request: &Request) -> io::Result<Response> {
         let mut bytes = request.head(&self.host);
         bytes.extend_from_slice(request.body.as_deref().unwrap_or_default());
