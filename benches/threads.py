@@ -11,7 +11,7 @@ below MANIFOLD_CACHE or the temporary folder). Each case runs in all of them in 
     sleep    sleeps for 20 ms: how much later than that is the answer?
     cpu      computes for 20 ms of CPU time: how many cores does the server use?
     mix      95 % hello and 5 % that compute for 50 ms: what is the hello's 99th percentile?
-    groups   two application groups that compute, 8 connections each (one group and its peers: 16)
+    groups   two application groups that compute, 8 connections each
 
 Printed: medians over the rounds. The load comes from benches/load.rs. Machines differ, and are noisy:
 compare columns of one run.
@@ -86,12 +86,13 @@ SETTINGS = {
     "2 replicas": "WSGIReplicas 2",
 }
 GUNICORN = "gunicorn"
+# What the load generators ask for, which share the connections.
 CASES = {
-    "hello": ["/"],
-    "sleep": ["/sleep"],
-    "cpu": ["/cpu"],
-    "mix": ["/=95", "/long=5"],
-    "groups": ["/cpu", "/other/cpu"],
+    "hello": [["/"]],
+    "sleep": [["/sleep"]],
+    "cpu": [["/cpu"]],
+    "mix": [["/=95", "/long=5"]],
+    "groups": [["/cpu"], ["/other/cpu"]],
 }
 
 
@@ -194,11 +195,14 @@ def switches(pid):
     return sum(int(number) for text in texts for number in re.findall(r"_switches:\s+(\d+)", text))
 
 
-def run(load, port, pid, paths):
+def run(load, port, pid, loads):
     cpu, switched, began = spent(pid), switches(pid), time.monotonic()
-    command = [load, f"127.0.0.1:{port}", str(CONNECTIONS), str(SECONDS), *paths]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    results = [json.loads(line) for line in output.splitlines()]
+    command = [load, f"127.0.0.1:{port}", str(CONNECTIONS // len(loads)), str(SECONDS)]
+    clients = [subprocess.Popen(command + paths, stdout=subprocess.PIPE, text=True) for paths in loads]
+    lines = [line for client in clients for line in client.communicate()[0].splitlines()]
+    if any(client.returncode for client in clients):
+        sys.exit("the load generator failed")
+    results = [json.loads(line) for line in lines]
     wall, answers = time.monotonic() - began, sum(result["answers"] for result in results)
     first = results[0]
     return {
