@@ -5,6 +5,7 @@ use crate::exchange::{Next, RequestEnd};
 use crate::group::Group;
 use crate::queue::PATIENCE;
 use crate::{Answer, Code, GroupName, LogEntry, Refusal, Reply, Store};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ pub struct Conversation {
     give_up: Option<(Instant, Patience)>,
     /// When the request has taken too long, and how long it may take.
     deadline: Option<(Instant, Duration)>,
+    /// After which time without an answer it is looked whether the job still lies in the queue.
+    patience: Cell<Duration>,
 }
 
 /// How long a job may wait for a thread.
@@ -62,50 +65,74 @@ impl Conversation {
         deadline: Option<(Instant, Duration)>,
     ) -> Self {
         let give_up = patience.limit().map(|limit| (Instant::now() + limit, patience));
-        Self { end, group, give_up, deadline }
+        Self { end, group, give_up, deadline, patience: Cell::new(PATIENCE) }
     }
 
     fn wait(&self, limit: Option<Instant>) -> Option<Event> {
-        let mut patience = PATIENCE;
-        let event = loop {
+        loop {
             let until = |limit: Instant| limit.saturating_duration_since(Instant::now());
+            let patience = self.patience.get();
             let left = limit.map(until);
             let in_time = self.deadline.map(|(deadline, _)| until(deadline));
-            let patience_now = (!self.end.started()).then_some(patience);
-            match self.end.next(left.into_iter().chain(in_time).chain(patience_now).min()) {
-                Next::Reply(reply) => break Event::Reply(reply),
-                Next::Timeout if in_time.is_some_and(|left| left.is_zero()) => {
-                    break Event::Failed(self.too_long());
-                }
-                Next::Timeout if left.is_some_and(|left| left.is_zero()) => return None,
-                Next::Timeout if self.end.started() => {}
-                Next::Timeout => {
-                    if let Some((deadline, patience)) = self.give_up
-                        && Instant::now() >= deadline
-                    {
-                        break Event::Failed(self.not_started(patience));
-                    }
-                    self.group.nudge();
-                    patience = LONGEST_PATIENCE.min(patience * 2);
-                }
-                Next::Lost => {
-                    break Event::Failed(Refusal::new(
-                        Code::Panic,
-                        format!(
-                            "the request was lost in application group '{}'",
-                            self.group.name()
-                        ),
-                    ));
-                }
-                Next::Interrupted => {
-                    break Event::Failed(Refusal::new(
-                        Code::Stopping,
-                        "the process stops before the application has answered",
-                    ));
-                }
+            let patience = (!self.end.started()).then_some(patience);
+            let next = self.end.next(left.into_iter().chain(in_time).chain(patience).min());
+            if let Some(event) = self.event(next) {
+                return Some(event);
             }
+            let now = Instant::now();
+            if let Err(refusal) = self.look(now) {
+                return Some(Event::Failed(refusal));
+            }
+            if limit.is_some_and(|limit| now >= limit) {
+                return None;
+            }
+        }
+    }
+
+    /// What has come already.
+    pub(crate) fn try_next(&self) -> Option<Event> {
+        self.event(self.end.try_next())
+    }
+
+    fn event(&self, next: Next) -> Option<Event> {
+        match next {
+            Next::Reply(reply) => Some(Event::Reply(reply)),
+            Next::Timeout => None,
+            Next::Lost => Some(Event::Failed(Refusal::new(
+                Code::Panic,
+                format!("the request was lost in application group '{}'", self.group.name()),
+            ))),
+            Next::Interrupted => Some(Event::Failed(Refusal::new(
+                Code::Stopping,
+                "the process stops before the application has answered",
+            ))),
+        }
+    }
+
+    /// Looks after the job's times, while nothing comes: fails what has taken too long, and has a job
+    /// taken that waits. Says when that is to be done again.
+    pub(crate) fn look(&self, now: Instant) -> Result<Instant, Refusal> {
+        if self.deadline.is_some_and(|(deadline, _)| now >= deadline) {
+            return Err(self.too_long());
+        }
+        let next = |patience: Duration| {
+            let deadline = self.deadline.map(|(deadline, _)| deadline);
+            deadline.into_iter().fold(now + patience, Instant::min)
         };
-        Some(event)
+        if self.end.started() {
+            // It may have to wait again.
+            return Ok(next(LONGEST_PATIENCE));
+        }
+        if let Some((limit, patience)) = self.give_up
+            && now >= limit
+        {
+            return Err(self.not_started(patience));
+        }
+        let patience = self.patience.get();
+        self.group.nudge();
+        let patience = LONGEST_PATIENCE.min(patience * 2);
+        self.patience.set(patience);
+        Ok(next(patience))
     }
 
     fn too_long(&self) -> Refusal {

@@ -18,10 +18,11 @@ mod tests;
 
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, MutexGuard, Receiver, Sender, bounded};
 use crate::{Answer, Job, LogEntry, Outcome, Part, Reply, Store};
-use crossbeam_channel::{RecvTimeoutError, TrySendError};
+use crossbeam_channel::TrySendError;
 use slab::Slab;
+use std::fmt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, TryLockError};
+use std::sync::{Arc, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 /// How many replies may be under way to a request thread that is busy with a slow client.
@@ -30,6 +31,13 @@ pub const IN_FLIGHT: usize = 4;
 /// The other end has let go: nobody reads what is sent, and nothing more will come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
+
+/// Who looks at what a request end was sent, where nobody waits for it.
+pub(crate) trait Listener: fmt::Debug + Send + Sync {
+    /// There may be something. Called by whichever thread has sent it, which may be attached to an
+    /// interpreter, so this neither waits nor takes long.
+    fn heard(&self);
+}
 
 /// All exchanges of a process.
 #[derive(Debug)]
@@ -121,6 +129,15 @@ impl Exchanges {
         self: &Arc<Self>,
         fill: impl FnOnce(&mut Job),
     ) -> Option<(RequestEnd, ApplicationEnd)> {
+        self.open_with(None, fill)
+    }
+
+    /// The same, where somebody listens at the request end.
+    pub(crate) fn open_with(
+        self: &Arc<Self>,
+        listener: Option<Weak<dyn Listener>>,
+        fill: impl FnOnce(&mut Job),
+    ) -> Option<(RequestEnd, ApplicationEnd)> {
         let (slot, key, generation) = {
             let mut table = self.lock();
             if table.live.len() >= self.limit {
@@ -135,7 +152,7 @@ impl Exchanges {
         };
         let hold = |slot| Hold { exchanges: Arc::clone(self), slot, key, generation };
         let request = RequestEnd { hold: hold(Arc::clone(&slot)) };
-        let link = Arc::new(Link { hold: hold(Arc::clone(&slot)) });
+        let link = Arc::new(Link { hold: hold(Arc::clone(&slot)), listener });
         // Both ends are there: should `fill` panic, they let go.
         let mut job = std::mem::take(&mut *lock(&slot.job));
         fill(&mut job);
@@ -268,21 +285,27 @@ pub enum Next {
 impl RequestEnd {
     /// Waits for the next reply, no longer than `timeout` where one is given.
     pub fn next(&self, timeout: Option<Duration>) -> Next {
-        let Hold { exchanges, slot, generation, .. } = &self.hold;
+        let receiver = &self.hold.slot.replies.receiver;
+        self.next_of(|| match timeout {
+            Some(timeout) => receiver.recv_timeout(timeout).ok(),
+            None => receiver.recv().ok(),
+        })
+    }
+
+    /// The next reply that is there; [`Next::Timeout`] where none is.
+    pub(crate) fn try_next(&self) -> Next {
+        self.next_of(|| self.hold.slot.replies.receiver.try_recv().ok())
+    }
+
+    /// The next reply of those that `receive` finds, until that finds none.
+    fn next_of(&self, receive: impl Fn() -> Option<Tagged<Message>>) -> Next {
         loop {
-            if exchanges.interrupted() {
+            if self.hold.exchanges.interrupted() {
                 return Next::Interrupted;
             }
-            let received = match timeout {
-                Some(timeout) => slot.replies.receiver.recv_timeout(timeout),
-                None => slot.replies.receiver.recv().map_err(RecvTimeoutError::from),
-            };
-            let tagged = match received {
-                Ok(tagged) => tagged,
-                Err(RecvTimeoutError::Timeout) => return Next::Timeout,
-                Err(RecvTimeoutError::Disconnected) => unreachable!("the slot keeps a sender"),
-            };
-            if tagged.generation != *generation {
+            // The slot keeps a sender, so the channel is never disconnected.
+            let Some(tagged) = receive() else { return Next::Timeout };
+            if tagged.generation != self.hold.generation {
                 continue;
             }
             match tagged.message {
@@ -344,15 +367,15 @@ impl ApplicationEnd {
     /// Says that a thread has taken the job.
     pub fn start(&self) {
         self.link.start();
-        if let Some(mark) = &self.job.mark {
-            mark.set();
+        if let Some(started) = &self.job.started {
+            started.set();
         }
     }
 
     /// Says that the job waits for a thread again, elsewhere. Nothing was sent to the client.
     pub(crate) fn wait_again(&self) {
-        if let Some(mark) = &self.job.mark {
-            mark.clear();
+        if let Some(started) = &self.job.started {
+            started.clear();
         }
         self.link.wait_again();
     }
@@ -375,6 +398,7 @@ impl Drop for ApplicationEnd {
 #[derive(Debug)]
 pub struct Link {
     hold: Hold,
+    listener: Option<Weak<dyn Listener>>,
 }
 
 impl Link {
@@ -387,6 +411,14 @@ impl Link {
         // Where there is no room, what fills it wakes the request end just as well.
         let message = self.hold.tag(Message::Again);
         let _ = self.hold.slot.replies.sender.try_send(message);
+        self.tell();
+    }
+
+    /// Something was sent.
+    fn tell(&self) {
+        if let Some(listener) = self.listener.as_ref().and_then(Weak::upgrade) {
+            listener.heard();
+        }
     }
 
     /// Whether the request end has let go.
@@ -430,6 +462,7 @@ impl Link {
         }
         let tagged = self.hold.tag(Message::Reply(Reply::Response(part)));
         let Err(refused) = self.hold.slot.replies.sender.send_timeout(tagged, limit) else {
+            self.tell();
             return Ok(None);
         };
         match refused.into_inner().message {
@@ -469,7 +502,10 @@ impl Link {
             return None;
         }
         let tagged = self.hold.tag(Message::Reply(last));
-        let refused = self.hold.slot.replies.sender.try_send(tagged).err()?;
+        let Err(refused) = self.hold.slot.replies.sender.try_send(tagged) else {
+            self.tell();
+            return None;
+        };
         match refused.into_inner().message {
             Message::Reply(last) => Some(last),
             other => unreachable!("a reply was sent and {other:?} came back"),
@@ -526,12 +562,14 @@ impl Link {
             return Err(entry);
         }
         let tagged = self.hold.tag(Message::Reply(Reply::Log(entry)));
-        self.hold.slot.replies.sender.try_send(tagged).map_err(|refused| {
-            match refused.into_inner().message {
-                Message::Reply(Reply::Log(entry)) => entry,
-                other => unreachable!("a log entry was sent and {other:?} came back"),
-            }
-        })
+        let Err(refused) = self.hold.slot.replies.sender.try_send(tagged) else {
+            self.tell();
+            return Ok(());
+        };
+        match refused.into_inner().message {
+            Message::Reply(Reply::Log(entry)) => Err(entry),
+            other => unreachable!("a log entry was sent and {other:?} came back"),
+        }
     }
 
     /// Hands over lines for the error log that [`Link::log`] had no room for, and waits for it. So
@@ -542,8 +580,11 @@ impl Link {
             return entry.write_alone();
         }
         let tagged = self.hold.tag(Message::Reply(Reply::Log(entry)));
-        if let Err(refused) = self.hold.slot.replies.sender.send(tagged) {
-            refused.into_inner().message.into_log().into_iter().for_each(LogEntry::write_alone);
+        match self.hold.slot.replies.sender.send(tagged) {
+            Ok(()) => self.tell(),
+            Err(refused) => {
+                refused.into_inner().message.into_log().into_iter().for_each(LogEntry::write_alone);
+            }
         }
     }
 
@@ -551,7 +592,9 @@ impl Link {
         if self.request_gone() {
             return Err(Gone);
         }
-        self.hold.slot.replies.sender.send(self.hold.tag(message)).map_err(|_| Gone)
+        self.hold.slot.replies.sender.send(self.hold.tag(message)).map_err(|_| Gone)?;
+        self.tell();
+        Ok(())
     }
 }
 
@@ -565,6 +608,7 @@ impl Drop for Link {
         if let Err(TrySendError::Full(lost)) = self.hold.slot.replies.sender.try_send(lost) {
             let _ = self.hold.slot.replies.sender.send(lost);
         }
+        self.tell();
     }
 }
 

@@ -2,7 +2,7 @@
 //! request thread may leave at any moment.
 #![forbid(unsafe_code)]
 
-use crate::daemon::Mark;
+use crate::daemon::Started;
 use crate::{Fields, Verbosity};
 use md5::{Digest, Md5};
 use std::ffi::{CStr, CString, OsStr};
@@ -38,7 +38,7 @@ pub struct Job {
     /// Which log lines about this request the server writes.
     pub verbosity: Verbosity,
     /// Where it is noted that the request has started, if its server is another process.
-    pub(crate) mark: Option<Arc<Mark>>,
+    pub(crate) started: Option<Started>,
 }
 
 /// How long a request may take, from the moment it is handed over.
@@ -107,11 +107,10 @@ impl Job {
         self.script.as_ref().expect("a job is queued with its script")
     }
 
-    /// Empties the job and keeps its memory.
+    /// Empties the job and keeps its memory, and its script, which the next job mostly has as well.
     pub(crate) fn clear(&mut self) {
         self.variables.clear();
         self.task = Task::Serve;
-        self.script = None;
         self.reload = Reload::Never;
         self.timeout = None;
         self.deadline = None;
@@ -120,7 +119,7 @@ impl Job {
         self.handed_over = (0, 0);
         self.is_idle_talk = false;
         self.verbosity = Verbosity::default();
-        self.mark = None;
+        self.started = None;
     }
 }
 
@@ -164,6 +163,13 @@ impl Script {
             callable: CString::new(callable)?,
             module: CString::new(module)?,
         })
+    }
+
+    /// Whether it is the script that [`Script::from_parts`] makes of these.
+    pub(crate) fn is_of(&self, path: &[u8], callable: &[u8], module: &[u8]) -> bool {
+        self.path_bytes() == path
+            && self.callable.to_bytes() == callable
+            && self.module.to_bytes() == module
     }
 
     /// The same script where paths that differ in case only are one module.

@@ -1,12 +1,12 @@
 //! The Python runtime of a process: its application groups, from the first to the last request.
 
-use crate::exchange::{ApplicationEnd, Exchanges, RequestEnd};
+use crate::exchange::{ApplicationEnd, Exchanges, Listener, RequestEnd};
 use crate::group::{Group, Shared};
 use crate::interp::ending::End;
 use crate::pool::Limits;
 use crate::{Code, Conversation, GroupName, Job, Patience, Refusal, Settings, Store};
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 /// How many exchanges a process may have at once, for each request thread: requests nest.
@@ -82,11 +82,23 @@ impl Runtime {
         patience: Patience,
         fill: impl FnOnce(&mut Job),
     ) -> Result<Conversation, Refusal> {
+        self.dispatch_heard(group, patience, None, fill)
+    }
+
+    /// The same for a thread that does not wait for one conversation alone: the listener is told when
+    /// there may be something.
+    pub(crate) fn dispatch_heard(
+        &self,
+        group: &GroupName,
+        patience: Patience,
+        listener: Option<Weak<dyn Listener>>,
+        fill: impl FnOnce(&mut Job),
+    ) -> Result<Conversation, Refusal> {
         if let Some(refusal) = &self.refusal {
             return Err(refusal.clone());
         }
         let group = self.group(group)?;
-        let (request, application) = self.open(|job| {
+        let (request, application) = self.open(listener, |job| {
             fill(job);
             job.deadline = job.timeout.map(|timeout| Instant::now() + timeout.limit);
         })?;
@@ -111,14 +123,18 @@ impl Runtime {
             return Err(refusal.clone());
         }
         let group = self.group(group)?;
-        let ends = group.submit_to_each(|| self.open(&fill))?;
+        let ends = group.submit_to_each(|| self.open(None, &fill))?;
         let conversation =
             |end| Conversation::new(end, Arc::clone(&group), Patience::Endless, None);
         Ok(ends.into_iter().map(conversation).collect())
     }
 
-    fn open(&self, fill: impl FnOnce(&mut Job)) -> Result<(RequestEnd, ApplicationEnd), Refusal> {
-        self.exchanges.open(fill).ok_or_else(|| {
+    fn open(
+        &self,
+        listener: Option<Weak<dyn Listener>>,
+        fill: impl FnOnce(&mut Job),
+    ) -> Result<(RequestEnd, ApplicationEnd), Refusal> {
+        self.exchanges.open_with(listener, fill).ok_or_else(|| {
             let detail = format!("{} requests are in this process already", self.exchanges.live());
             Refusal::new(Code::QueueFull, detail)
         })

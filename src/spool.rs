@@ -9,6 +9,7 @@
 use crate::Outcome;
 use std::ffi::{CStr, c_uint};
 use std::fs::File;
+use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -90,6 +91,15 @@ impl Stored {
     /// The file, from whose beginning the bytes are. It is to be read at places.
     pub fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+
+    /// Reads the bytes from some place on, as many as there is room for in `into`.
+    ///
+    /// # Errors
+    ///
+    /// There are fewer, or they cannot be read.
+    pub(crate) fn read_at(&self, into: &mut [u8], place: u64) -> io::Result<()> {
+        self.file.read_exact_at(into, place)
     }
 
     /// How many bytes there are.

@@ -6,7 +6,8 @@ use crate::{log, mapping, variables};
 use httpd_sys::*;
 use manifold::{Code, Level, Script};
 use std::borrow::Cow;
-use std::ffi::c_int;
+use std::cell::RefCell;
+use std::ffi::{NulError, c_int};
 use std::sync::Arc;
 
 /// What answers a request.
@@ -67,14 +68,32 @@ fn script_file<'c>(r: Request<'c>, config: &'c DirectoryConfig) -> Result<Target
         (None, Some(rule)) => callable(r, rule),
         (None, None) => Cow::Borrowed(DEFAULT_CALLABLE),
     };
-    match Script::new(path, &name) {
-        Ok(script) => {
-            let script =
-                if mapping::case_sensitive(r) { script } else { script.case_insensitive() };
-            Ok(Target { script: Arc::new(script), handler_script: None, options })
-        }
+    match recent_or_new(path, &name, mapping::case_sensitive(r)) {
+        Ok(script) => Ok(Target { script, handler_script: None, options }),
         Err(_) => refused(HTTP_NOT_FOUND, "has a NUL byte in its name"),
     }
+}
+
+thread_local! {
+    /// The script file that this thread has served last, and whether case counted in its path. The next
+    /// request's is mostly the same, and to name its module takes an MD5.
+    static RECENT: RefCell<Option<(Arc<Script>, bool)>> = const { RefCell::new(None) };
+}
+
+fn recent_or_new(path: &[u8], name: &[u8], case_counts: bool) -> Result<Arc<Script>, NulError> {
+    RECENT.with_borrow_mut(|recent| {
+        if let Some((script, counted)) = recent
+            && *counted == case_counts
+            && script.path_bytes() == path
+            && script.callable().to_bytes() == name
+        {
+            return Ok(Arc::clone(script));
+        }
+        let script = Script::new(path, name)?;
+        let script = Arc::new(if case_counts { script } else { script.case_insensitive() });
+        *recent = Some((Arc::clone(&script), case_counts));
+        Ok(script)
+    })
 }
 
 /// The name that a rule means for this request.

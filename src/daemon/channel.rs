@@ -58,7 +58,13 @@ impl From<Malformed> for Lost {
 #[derive(Debug)]
 pub(crate) struct Channel {
     socket: UnixStream,
-    input: Vec<u8>,
+    input: Input,
+}
+
+/// What was read from a connection and not yet taken.
+#[derive(Debug, Default)]
+pub(crate) struct Input {
+    bytes: Vec<u8>,
     /// What of that was taken.
     taken: usize,
     /// What came with it.
@@ -76,11 +82,15 @@ pub(crate) struct Frame<'a> {
 
 impl Channel {
     pub(crate) fn new(socket: UnixStream) -> Self {
-        Self { socket, input: Vec::new(), taken: 0, descriptors: VecDeque::new() }
+        Self { socket, input: Input::default() }
     }
 
     pub(crate) fn socket(&self) -> &UnixStream {
         &self.socket
+    }
+
+    pub(crate) fn into_parts(self) -> (UnixStream, Input) {
+        (self.socket, self.input)
     }
 
     /// Sends frames.
@@ -94,59 +104,26 @@ impl Channel {
         mut frames: &[u8],
         mut descriptor: Option<BorrowedFd<'_>>,
     ) -> Result<(), Lost> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         while !frames.is_empty() {
-            let sent = match descriptor {
-                None => rustix::net::send(&self.socket, frames, SendFlags::NOSIGNAL),
-                Some(descriptor) => {
-                    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-                    let descriptors = [descriptor];
-                    let added = ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-                    debug_assert!(added, "there is space for one");
-                    let bytes = [IoSlice::new(frames)];
-                    rustix::net::sendmsg(&self.socket, &bytes, &mut ancillary, SendFlags::NOSIGNAL)
-                }
-            };
-            match sent {
-                Ok(sent) => {
-                    frames = &frames[sent..];
-                    descriptor = None;
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(io::Error::from(error).into()),
-            }
+            let sent = send_some(&self.socket, frames, descriptor.take())?;
+            frames = &frames[sent..];
         }
         Ok(())
     }
 
     /// The next frame.
     pub(crate) fn receive(&mut self) -> Result<Frame<'_>, Lost> {
-        self.receive_up_to(LONGEST)
+        self.input.receive(&self.socket, LONGEST)
     }
 
     /// The next frame, if its content is no longer than that.
     pub(crate) fn receive_up_to(&mut self, longest: usize) -> Result<Frame<'_>, Lost> {
-        let (length, kind) = loop {
-            match self.input[self.taken..].first_chunk() {
-                None => self.read(HEADER)?,
-                Some(start) => {
-                    let (length, kind) = wire::header(*start, longest)?;
-                    if self.input.len() - self.taken >= HEADER + length {
-                        break (length, kind);
-                    }
-                    self.read(HEADER + length)?;
-                }
-            }
-        };
-        let start = self.taken + HEADER;
-        self.taken = start + length;
-        let content = &self.input[start..start + length];
-        Ok(Frame { kind, content, descriptors: &mut self.descriptors })
+        self.input.receive(&self.socket, longest)
     }
 
     /// Whether something has come, or comes within this time, if it is only the end.
     pub(crate) fn is_ready(&self, limit: Duration) -> bool {
-        if self.taken < self.input.len() {
+        if !self.input.is_empty() {
             return true;
         }
         let limit = Timespec::try_from(limit).ok();
@@ -154,23 +131,127 @@ impl Channel {
         // Interrupted: whoever asks will ask again.
         matches!(rustix::event::poll(&mut wanted, limit.as_ref()), Ok(ready) if ready > 0)
     }
+}
+
+impl Input {
+    /// Whether nothing was read that was not taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.taken == self.bytes.len()
+    }
+
+    /// The next frame that comes from `socket`, if its content is no longer than that.
+    pub(crate) fn receive(
+        &mut self,
+        socket: &UnixStream,
+        longest: usize,
+    ) -> Result<Frame<'_>, Lost> {
+        let (length, kind) = loop {
+            match self.bytes[self.taken..].first_chunk() {
+                None => self.read(socket, HEADER)?,
+                Some(start) => {
+                    let (length, kind) = wire::header(*start, longest)?;
+                    if self.bytes.len() - self.taken >= HEADER + length {
+                        break (length, kind);
+                    }
+                    self.read(socket, HEADER + length)?;
+                }
+            }
+        };
+        let start = self.taken + HEADER;
+        self.taken = start + length;
+        let content = &self.bytes[start..start + length];
+        Ok(Frame { kind, content, descriptors: &mut self.descriptors })
+    }
 
     /// Reads more of a frame that has `wanted` bytes in all.
-    fn read(&mut self, wanted: usize) -> Result<(), Lost> {
-        self.input.drain(..self.taken);
+    fn read(&mut self, socket: &UnixStream, wanted: usize) -> Result<(), Lost> {
+        self.bytes.drain(..self.taken);
         self.taken = 0;
-        if self.input.is_empty() && self.input.capacity() > KEPT {
-            self.input = Vec::new();
+        if self.bytes.is_empty() && self.bytes.capacity() > KEPT {
+            self.bytes = Vec::new();
         }
-        let had = self.input.len();
+        let had = self.bytes.len();
         // What a length announces is not set aside before it comes.
         let room = (wanted - had).clamp(READ, KEPT);
-        self.input.resize(had + room, 0);
-        let received = receive_some(&self.socket, &mut self.input[had..], &mut self.descriptors);
-        self.input.truncate(had + *received.as_ref().unwrap_or(&0));
+        self.bytes.resize(had + room, 0);
+        let received = receive_some(socket, &mut self.bytes[had..], &mut self.descriptors);
+        self.bytes.truncate(had + *received.as_ref().unwrap_or(&0));
         match received? {
             0 => Err(Lost::Closed),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Frames that wait until a connection that does not block has room for them.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    frames: Vec<u8>,
+    /// How much of that was sent.
+    sent: usize,
+    /// What goes along with what is sent next.
+    descriptor: Option<OwnedFd>,
+}
+
+impl Output {
+    /// Where frames are written.
+    pub(crate) fn frames(&mut self) -> &mut Vec<u8> {
+        &mut self.frames
+    }
+
+    /// Has a descriptor go along with the frames that were written last. There is one at a time.
+    pub(crate) fn attach(&mut self, descriptor: OwnedFd) {
+        debug_assert!(self.descriptor.is_none(), "the one before was not sent");
+        self.descriptor = Some(descriptor);
+    }
+
+    /// Whether so much waits that it is better sent before there is more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.descriptor.is_some() || self.frames.len() >= READ
+    }
+
+    /// Sends what there is room for. Whether that was all.
+    pub(crate) fn flush(&mut self, socket: &UnixStream) -> Result<bool, Lost> {
+        while self.sent < self.frames.len() {
+            let descriptor = self.descriptor.as_ref().map(AsFd::as_fd);
+            match send_some(socket, &self.frames[self.sent..], descriptor) {
+                Ok(sent) => {
+                    self.sent += sent;
+                    self.descriptor = None;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.sent = 0;
+        self.frames.clear();
+        self.frames.shrink_to(KEPT);
+        Ok(true)
+    }
+}
+
+/// Sends some of these bytes, and a descriptor along with them.
+fn send_some(
+    socket: &UnixStream,
+    bytes: &[u8],
+    descriptor: Option<BorrowedFd<'_>>,
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    loop {
+        let sent = match descriptor {
+            None => rustix::net::send(socket, bytes, SendFlags::NOSIGNAL),
+            Some(descriptor) => {
+                let mut ancillary = SendAncillaryBuffer::new(&mut space);
+                let descriptors = [descriptor];
+                let added = ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+                debug_assert!(added, "there is space for one");
+                let bytes = [IoSlice::new(bytes)];
+                rustix::net::sendmsg(socket, &bytes, &mut ancillary, SendFlags::NOSIGNAL)
+            }
+        };
+        match sent {
+            Err(rustix::io::Errno::INTR) => {}
+            sent => return Ok(sent?),
         }
     }
 }
@@ -236,7 +317,7 @@ mod tests {
         }
         writer.join().unwrap();
         assert!(matches!(here.receive(), Err(Lost::Closed)));
-        assert!(here.input.capacity() <= 2 * KEPT, "nothing large is kept");
+        assert!(here.input.bytes.capacity() <= 2 * KEPT, "nothing large is kept");
     }
 
     #[test]
@@ -255,7 +336,7 @@ mod tests {
         let (mut here, there) = pair();
         (&there.socket).write_all(&[255, 255, 255, 255, 3]).unwrap();
         assert!(matches!(here.receive(), Err(Lost::Malformed(_))));
-        assert!(here.input.capacity() <= READ * 2);
+        assert!(here.input.bytes.capacity() <= READ * 2);
     }
 
     #[test]
@@ -265,8 +346,8 @@ mod tests {
         there.send_with(&frame(2), Some(page.as_fd())).unwrap();
         let frame = here.receive().unwrap();
         let descriptor = frame.descriptors.pop_front().expect("a descriptor");
-        super::super::mark::Mark::of(&descriptor).unwrap().set();
-        assert!(mark.is_set());
+        super::super::mark::Mark::of(&descriptor).unwrap().set(1);
+        assert!(mark.is_set(1));
     }
 
     #[test]
@@ -276,7 +357,7 @@ mod tests {
             there.send_with(&frame(2), Some(there.socket.as_fd())).unwrap();
             here.receive().unwrap();
         }
-        assert_eq!(here.descriptors.len(), DESCRIPTORS);
+        assert_eq!(here.input.descriptors.len(), DESCRIPTORS);
     }
 
     #[test]

@@ -77,6 +77,8 @@ struct Pool {
 struct Connection {
     channel: Channel,
     mark: Mark,
+    /// How many requests were sent.
+    number: u64,
     key: usize,
     /// The worker has welcomed it.
     known: bool,
@@ -238,6 +240,7 @@ impl Worker {
         Ok(Connection {
             channel,
             mark,
+            number: 0,
             key,
             known: false,
             timeout: None,
@@ -295,9 +298,9 @@ enum Heard {
 impl Conversation {
     /// Sends the request on the connection there is. Where that fails, waiting for an answer does too.
     fn send_request(&self) {
-        let talk = self.talk.borrow();
-        if let Some(connection) = &talk.connection {
-            connection.mark.clear();
+        let mut talk = self.talk.borrow_mut();
+        if let Some(connection) = &mut talk.connection {
+            connection.number += 1;
             let _ = connection.channel.send(&connection.request);
         }
     }
@@ -371,7 +374,7 @@ impl Conversation {
         let Some(mut connection) = talk.connection.take() else {
             return Some(Event::Failed(self.explain(index, &lost, true, true)));
         };
-        let (started, known) = (connection.mark.is_set(), connection.known);
+        let (started, known) = (connection.mark.is_set(connection.number), connection.known);
         let request = std::mem::take(&mut connection.request);
         let worker = &self.workers.workers[index];
         // Those that lie idle are of the same process, and it has gone.

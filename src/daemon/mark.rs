@@ -1,16 +1,19 @@
 //! Where a worker process notes that a request has started, so that the server knows it even of a
 //! process that was killed.
 //!
-//! It is one word in a page that both map: noting costs no system call and wakes nobody. The server
-//! clears the word before it sends a request. Only a request whose word is still clear may be sent
-//! again, whatever its method. The page cannot shrink, so touching it never faults.
+//! It is one word in a page that both map, for each connection: noting costs no system call and wakes
+//! nobody. The word is the number of the request on that connection which has started last; both sides
+//! count. Only a request that has not started may be sent again, whatever its method. So what a thread
+//! notes late, of a request that the server has given up, is not taken for the next one. The page cannot
+//! shrink, so touching it never faults.
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const PAGE: usize = 4096;
 
@@ -18,7 +21,7 @@ const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlag
 
 /// A word that two processes share.
 #[derive(Debug)]
-pub(crate) struct Mark(NonNull<AtomicU32>);
+pub(crate) struct Mark(NonNull<AtomicU64>);
 
 // SAFETY: it is an atomic word in a mapping that lives as long as this does.
 unsafe impl Send for Mark {}
@@ -53,25 +56,44 @@ impl Mark {
         Ok(Self(NonNull::new(place.cast()).expect("nothing is mapped at 0")))
     }
 
-    /// Notes that the request has started.
-    pub(crate) fn set(&self) {
-        self.word().store(1, Ordering::SeqCst);
+    /// Notes that the request of this number has started.
+    pub(crate) fn set(&self, number: u64) {
+        self.word().fetch_max(number, Ordering::SeqCst);
     }
 
     /// Takes that back.
-    pub(crate) fn clear(&self) {
-        self.word().store(0, Ordering::SeqCst);
+    pub(crate) fn clear(&self, number: u64) {
+        // Where a later one has started, nothing says that this one has.
+        let _ = self.word().compare_exchange(number, 0, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// Whether the request has started.
-    pub(crate) fn is_set(&self) -> bool {
-        self.word().load(Ordering::SeqCst) != 0
+    /// Whether the request of this number has started.
+    pub(crate) fn is_set(&self, number: u64) -> bool {
+        self.word().load(Ordering::SeqCst) == number
     }
 
-    fn word(&self) -> &AtomicU32 {
+    fn word(&self) -> &AtomicU64 {
         // SAFETY: the mapping is aligned to a page, as long as one, and lives until `drop`; any bits
         // are a number.
         unsafe { self.0.as_ref() }
+    }
+}
+
+/// Where it is noted that one request has started.
+#[derive(Clone, Debug)]
+pub(crate) struct Started {
+    pub(crate) mark: Arc<Mark>,
+    /// Which one it is on its connection; the first is 1.
+    pub(crate) number: u64,
+}
+
+impl Started {
+    pub(crate) fn set(&self) {
+        self.mark.set(self.number);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.mark.clear(self.number);
     }
 }
 
@@ -92,11 +114,22 @@ mod tests {
         let (ours, page) = Mark::new().unwrap();
         let theirs = Mark::of(&page).unwrap();
         drop(page);
-        assert!(!ours.is_set() && !theirs.is_set());
-        theirs.set();
-        assert!(ours.is_set());
-        ours.clear();
-        assert!(!theirs.is_set());
+        assert!(!ours.is_set(1) && !theirs.is_set(1));
+        theirs.set(1);
+        assert!(ours.is_set(1) && !ours.is_set(2));
+        ours.clear(1);
+        assert!(!theirs.is_set(1));
+    }
+
+    #[test]
+    fn a_request_that_was_given_up_says_nothing_about_the_next_one() {
+        let (mark, _) = Mark::new().unwrap();
+        mark.set(1);
+        assert!(!mark.is_set(2), "it has not started");
+        mark.set(2);
+        mark.set(1);
+        mark.clear(1);
+        assert!(mark.is_set(2), "it has started");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Applications in processes of their own: what goes over between a web server's processes and the
 //! worker processes of a process group, and both ends of it.
 
+mod activity;
 mod channel;
 mod client;
+mod connection;
 mod environment;
 mod group;
 mod identity;
@@ -19,7 +21,7 @@ mod strangers;
 mod wire;
 mod worker;
 
-pub(crate) use mark::Mark;
+pub(crate) use mark::{Mark, Started};
 
 pub use client::{Address, Conversation, Workers};
 pub use group::{

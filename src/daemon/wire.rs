@@ -271,7 +271,7 @@ pub(crate) fn failed(to: &mut Vec<u8>, refusal: &Refusal) {
     written.expect("refusals are short");
 }
 
-/// Reads a frame that the server has sent; a request is written into `job`, which is empty.
+/// Reads a frame that the server has sent; a request is written into `job`, which was cleared.
 pub(crate) fn from_server(kind: u8, content: &[u8], job: &mut Job) -> Result<FromServer> {
     let mut rest = Rest(content);
     let frame = match kind {
@@ -298,8 +298,11 @@ pub(crate) fn from_server(kind: u8, content: &[u8], job: &mut Job) -> Result<Fro
 
 fn read_request(rest: &mut Rest<'_>, job: &mut Job) -> Result<GroupName> {
     let group = GroupName::new(rest.text()?);
-    let script = Script::from_parts(rest.text()?, rest.text()?, rest.text()?);
-    job.script = Some(Arc::new(script.map_err(|_| Malformed("its script has a NUL"))?));
+    let (path, callable, module) = (rest.text()?, rest.text()?, rest.text()?);
+    if !job.script.as_ref().is_some_and(|script| script.is_of(path, callable, module)) {
+        let script = Script::from_parts(path, callable, module);
+        job.script = Some(Arc::new(script.map_err(|_| Malformed("its script has a NUL"))?));
+    }
     job.reload = match rest.byte()? {
         0 => Reload::Never,
         1 => Reload::Module,

@@ -118,7 +118,11 @@ impl Worker {
             .map(Arc::new)
             .map_err(|error| failed("no eventfd", error.into()))?;
         let runtime = Runtime::start(settings::settings(&orders.settings, group));
-        let server = Server::new(runtime, group, orders.secret, orders.connections, wake);
+        let server = Server::new(runtime, group, orders.secret, orders.connections, wake)
+            .map_err(|error| failed("connections cannot be waited for", error))?;
+        let ears = Arc::clone(&server);
+        spawn("mnf-listen".to_owned(), move || ears.listen())
+            .map_err(|error| failed("no thread to hear connections", error))?;
         let (also, stop) = (Arc::clone(&server), Arc::clone(&stop_accepting));
         let listener = UnixListener::from(listener);
         let is_script = group.threads == 0;

@@ -49,13 +49,7 @@ fn what_is_cut_at_any_byte_is_no_request_and_harms_nobody() {
     let mut other = worker.known();
     is_served(&worker, &mut other);
     let request = worker.request("/body");
-    let whole = [
-        peer::hello(PROTOCOL, SECRET),
-        request,
-        // The body, of which there is more.
-        frame(ANSWER, b"\0some bytes"),
-    ]
-    .concat();
+    let whole = [peer::hello(PROTOCOL, SECRET), request.clone()].concat();
     let page = peer::page();
     for end in 1..=whole.len() {
         let mut peer = worker.peer();
@@ -66,6 +60,17 @@ fn what_is_cut_at_any_byte_is_no_request_and_harms_nobody() {
             heard.iter().all(|(kind, _)| [peer::WELCOME, ASK].contains(kind)),
             "{end}: {heard:?}"
         );
+    }
+    // Of the body, of which there is more.
+    let answer = frame(ANSWER, b"\0some bytes");
+    for end in 0..=answer.len() {
+        let mut peer = worker.known();
+        peer.say(&request);
+        assert_eq!(peer.hear().map(|(kind, _)| kind), Some(ASK));
+        peer.say(&answer[..end]);
+        peer.close();
+        let heard = peer.hear_all();
+        assert!(heard.iter().all(|(kind, _)| *kind == ASK), "{end}: {heard:?}");
     }
     is_served(&worker, &mut other);
     is_served(&worker, &mut worker.known());
@@ -97,9 +102,9 @@ fn what_is_no_frame_closes_its_connection_only_and_is_said() {
         (longer(b"x"), "it goes on behind its end"),
         // The length of the application group's name.
         (changed(8, 255), "it is cut off"),
-        (frame(ANSWER, b"\x01"), "no request came where one should"),
+        (frame(ANSWER, b"\x01"), "an answer came that nobody has asked for"),
         (frame(ANSWER, b"\x09"), "its answer is of an unknown kind"),
-        (peer::hello(PROTOCOL, SECRET), "no request came where one should"),
+        (peer::hello(PROTOCOL, SECRET), "it says twice who it is"),
     ];
     for (number, (said, why)) in wrong.iter().enumerate() {
         let mut peer = worker.known();
@@ -117,7 +122,7 @@ fn what_is_no_answer_ends_its_request_only() {
     let worker = Worker::start(4, APPLICATION);
     let mut other = worker.known();
     for (said, why) in [
-        (worker.request("/"), "no answer came where one should"),
+        (worker.request("/"), "a request came while another is under way"),
         (frame(ANSWER, b"\x09"), "its answer is of an unknown kind"),
         (frame(77, b""), "the server sends none of that kind"),
     ] {
