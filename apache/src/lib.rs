@@ -42,6 +42,7 @@ mod proxies;
 mod request;
 mod response;
 mod rules;
+mod selectors;
 mod signals;
 mod target;
 mod variables;

@@ -1,7 +1,8 @@
 //! The names of the groups that a request is for.
 
-use crate::config::{DirectoryConfig, GroupRule, Options};
+use crate::config::{DirectoryConfig, Options};
 use crate::request::Request;
+use crate::selectors::GroupRule;
 use crate::variables::{self, Variables};
 use crate::{log, mapping};
 use manifold::{Code, GroupName, Level};

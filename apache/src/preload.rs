@@ -1,8 +1,9 @@
 //! Scripts that are loaded when a child starts, before it takes requests: WSGIImportScript, and
 //! script aliases with both groups given.
 
-use crate::config::{self, GroupRule, Preload, ServerConfig};
+use crate::config::{self, Preload, ServerConfig};
 use crate::log;
+use crate::selectors::GroupRule;
 use crate::signals::{self, LOOK_UP};
 use httpd_sys::server_rec;
 use manifold::{

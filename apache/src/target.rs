@@ -1,7 +1,8 @@
 //! Which script answers a request: one registered as a handler, or the file it maps to.
 
-use crate::config::{CallableRule, DEFAULT_CALLABLE, DirectoryConfig, Options};
+use crate::config::{DirectoryConfig, Options};
 use crate::request::Request;
+use crate::selectors::{CallableRule, DEFAULT_CALLABLE};
 use crate::{log, mapping, variables};
 use httpd_sys::*;
 use manifold::{Code, Level, Script};

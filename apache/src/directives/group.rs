@@ -1,7 +1,7 @@
 //! WSGIProcessGroup and WSGIApplicationGroup.
 
 use super::Directive;
-use crate::config::GroupRule;
+use crate::selectors::GroupRule;
 
 /// `WSGIProcessGroup name`: the processes that answer; `%{GLOBAL}` for httpd's own.
 pub(super) fn process_group(directive: &mut Directive<'_>) -> Result<(), String> {

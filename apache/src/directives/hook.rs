@@ -3,7 +3,8 @@
 
 use super::Directive;
 use super::words::OptionWord;
-use crate::config::{GroupRule, HookScript};
+use crate::config::HookScript;
+use crate::selectors::GroupRule;
 use manifold::Script;
 use std::sync::Arc;
 

@@ -4,12 +4,10 @@
 
 use super::words::OptionWord;
 use super::{Directive, parse_on_off};
-use crate::config::{
-    AliasedPaths, CallableRule, DEFAULT_CALLABLE, GroupRule, HandlerScript, Options, Preload,
-    ScriptAlias,
-};
+use crate::config::{AliasedPaths, HandlerScript, Options, Preload, ScriptAlias};
 use crate::pattern::Pattern;
 use crate::process_groups::{Unusable, usable};
+use crate::selectors::{CallableRule, DEFAULT_CALLABLE, GroupRule};
 use manifold::{GroupName, PYTHON_VERSION, REPLACES_INTERPRETERS, Reload, Script};
 use std::sync::Arc;
 

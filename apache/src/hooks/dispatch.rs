@@ -1,8 +1,9 @@
 //! WSGIDispatchScript: which processes, which interpreter and which callable serve a request.
 
 use super::{Failed, call_functions, refuse_result};
-use crate::config::{CallableRule, DirectoryConfig, GroupRule, HookScript};
+use crate::config::{DirectoryConfig, HookScript};
 use crate::request::Request;
+use crate::selectors::{CallableRule, GroupRule};
 use crate::target::{self, Target};
 use crate::variables::Variables;
 use httpd_sys::HTTP_INTERNAL_SERVER_ERROR;
