@@ -6,8 +6,8 @@ mod threads;
 
 use crate::exchange::ApplicationEnd;
 use crate::gate::Gate;
-use crate::interp::ending::End;
 use crate::interp::Attached;
+use crate::interp::ending::End;
 use crate::isolation::Place;
 use crate::options::{self, Resolved};
 use crate::pool::{Life, Limits, Phase, Pool, Slot};

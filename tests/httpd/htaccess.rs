@@ -150,16 +150,11 @@ fn script_reloading_in_htaccess_counts_below_it() {
              start_response('200 OK', [])\n    return [b'{text}']\n"
         )
     };
-    let at = |seconds| {
-        let file = std::fs::File::options().write(true).open(server.path("apps/own.wsgi"));
-        let time = std::time::SystemTime::now() + std::time::Duration::from_secs(seconds);
-        file.and_then(|file| file.set_modified(time)).expect("its time is set");
-    };
     server.write("apps/own.wsgi", &saying("first"));
-    at(10);
+    server.set_time("apps/own.wsgi", 10);
     server.get("/here/x").expect(200, "first");
     server.write("apps/own.wsgi", &saying("second"));
-    at(20);
+    server.set_time("apps/own.wsgi", 20);
     server.get("/here/x").expect(200, "first");
     if by_daemon() {
         // A fresh interpreter may still be on its way.

@@ -1,9 +1,8 @@
 //! Scripts that change while the server runs: when they are loaded again, and what stays. In a process
 //! group the whole application is loaded anew: see `reloading_groups`.
 
-use std::fs::File;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::harness::{Conf, Request, Server, at_once, write};
 
@@ -32,18 +31,10 @@ fn scripted(text: &str, more: &str) -> Server {
     })
 }
 
-/// Writes the script anew. File systems tell only some milliseconds apart: its time is set.
+/// Writes the script anew, with a time of its own.
 fn edit(server: &Server, text: &str, seconds_from_now: i64) {
     server.write("apps/own.wsgi", text);
-    set_time(&server.path("apps/own.wsgi"), seconds_from_now);
-}
-
-fn set_time(path: &Path, seconds_from_now: i64) {
-    let shift = Duration::from_secs(seconds_from_now.unsigned_abs());
-    let now = SystemTime::now();
-    let time = if seconds_from_now < 0 { now - shift } else { now + shift };
-    let file = File::options().write(true).open(path).expect("the script is opened");
-    file.set_modified(time).expect("its time is set");
+    server.set_time("apps/own.wsgi", seconds_from_now);
 }
 
 /// `loads.wsgi` as a handler script for every URL and, below `/alias`, as a script file.
@@ -98,13 +89,13 @@ fn the_time_of_a_links_target_counts() {
     let server = scripted(&saying("first"), "");
     let child = server.only_child();
     server.write("apps/elsewhere.wsgi", &saying("linked"));
-    set_time(&server.path("apps/elsewhere.wsgi"), 10);
+    server.set_time("apps/elsewhere.wsgi", 10);
     server.get("/").expect(200, &format!("first True 1 {child}"));
     std::fs::remove_file(server.path("apps/own.wsgi")).expect("the script goes");
     std::os::unix::fs::symlink("elsewhere.wsgi", server.path("apps/own.wsgi")).expect("a link");
     server.get("/").expect(200, &format!("linked True 2 {child}"));
     server.write("apps/elsewhere.wsgi", &saying("edited"));
-    set_time(&server.path("apps/elsewhere.wsgi"), 20);
+    server.set_time("apps/elsewhere.wsgi", 20);
     server.get("/").expect(200, &format!("edited True 3 {child}"));
 }
 
@@ -192,11 +183,10 @@ fn a_failed_load_leaves_no_module_behind() {
 fn a_request_in_the_old_module_finishes_there_while_a_new_one_is_loaded() {
     let server = counting("");
     let gate = server.gate("gate");
-    let path = server.path("apps/loads.wsgi");
     std::thread::scope(|scope| {
         let old = scope.spawn(|| server.get("/gate"));
         gate.held();
-        set_time(&path, 10);
+        server.set_time("apps/loads.wsgi", 10);
         let new = server.get("/");
         assert_eq!((new.fact("load"), new.fact("fresh")), ("2".to_owned(), "True".to_owned()));
         gate.open();
@@ -211,7 +201,7 @@ fn a_request_in_the_old_module_finishes_there_while_a_new_one_is_loaded() {
 fn requests_that_come_together_load_a_changed_script_once() {
     let server = counting("");
     assert_eq!(server.get("/").fact("load"), "1");
-    set_time(&server.path("apps/loads.wsgi"), 10);
+    server.set_time("apps/loads.wsgi", 10);
     for answer in at_once(8, |_| server.get("/")) {
         assert_eq!((answer.status, answer.fact("load")), (200, "2".to_owned()));
     }
@@ -231,7 +221,7 @@ fn reload_required_is_asked_with_the_target_and_its_yes_reloads() {
     assert_eq!(asked("/again").0, "2");
     assert_eq!(asked("/x"), ("2".to_owned(), format!("['{docs}/x']")));
     // A changed file needs no asking.
-    set_time(&server.path("apps/loads.wsgi"), 10);
+    server.set_time("apps/loads.wsgi", 10);
     assert_eq!(asked("/x"), ("3".to_owned(), "[]".to_owned()));
     // To a script file, its own path is the target.
     let own = server.path("apps/loads.wsgi").display().to_string();
@@ -295,7 +285,7 @@ fn a_module_knows_its_name_its_file_and_its_time() {
         (first.fact("ours"), first.fact("modules")),
         ("True".to_owned(), format!("[{name}]"))
     );
-    set_time(&path, 10);
+    server.set_time("apps/loads.wsgi", 10);
     let second = server.get("/");
     assert_eq!((second.fact("load"), second.fact("name")), ("2".to_owned(), name.clone()));
     assert_eq!(second.fact("mtime"), microseconds(&path));
@@ -309,7 +299,7 @@ fn a_file_that_is_alias_target_and_handler_script_is_one_module() {
     let alias = server.get("/alias");
     assert_eq!([handler.fact("kind"), alias.fact("kind")], ["'handler'", "'application'"]);
     assert_eq!((alias.fact("load"), alias.fact("served")), ("1".to_owned(), "2".to_owned()));
-    set_time(&server.path("apps/loads.wsgi"), 10);
+    server.set_time("apps/loads.wsgi", 10);
     assert_eq!(server.get("/alias").fact("load"), "2");
     let handler = server.get("/x");
     assert_eq!((handler.fact("load"), handler.fact("served")), ("2".to_owned(), "2".to_owned()));
@@ -327,9 +317,8 @@ fn two_hundred_changes_do_not_make_the_child_grow() {
                           return [str(len(self.data)).encode()]\n\
                   site = Site()\nhandle_request = site.handle\n";
     let server = scripted(script, "");
-    let file = server.path("apps/own.wsgi");
     let touched = |seconds: i64| {
-        set_time(&file, seconds);
+        server.set_time("apps/own.wsgi", seconds);
         server.get("/").expect(200, "1048576");
         resident(server.only_child())
     };

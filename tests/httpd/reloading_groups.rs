@@ -2,10 +2,6 @@
 //! 3.14 on by a fresh interpreter, while the old one serves; before that by another process, which serves
 //! the request that has found the change.
 
-use std::fs::File;
-use std::path::Path;
-use std::time::{Duration, SystemTime};
-
 use crate::harness::{Conf, Request, Server, eventually, write};
 
 use manifold::REPLACES_INTERPRETERS;
@@ -32,20 +28,12 @@ fn serve(text: &str, options: &str, more: &str) -> Server {
     })
 }
 
-/// Writes the script anew. File systems tell only some milliseconds apart: its time is set.
+/// Writes the script anew, with a time of its own.
 fn edit(server: &Server, text: &str, seconds_from_now: i64) {
     server.write("apps/new.wsgi", text);
-    set_time(&server.path("apps/new.wsgi"), seconds_from_now);
+    server.set_time("apps/new.wsgi", seconds_from_now);
     let [new, own] = ["new", "own"].map(|name| server.path(&format!("apps/{name}.wsgi")));
     std::fs::rename(new, own).expect("it is moved");
-}
-
-fn set_time(path: &Path, seconds_from_now: i64) {
-    let shift = Duration::from_secs(seconds_from_now.unsigned_abs());
-    let now = SystemTime::now();
-    let time = if seconds_from_now < 0 { now - shift } else { now + shift };
-    let file = File::options().write(true).open(path).expect("the script is opened");
-    file.set_modified(time).expect("its time is set");
 }
 
 /// Asks until the new version answers, which the next request gets where processes are replaced. What
@@ -133,7 +121,7 @@ fn an_older_time_and_the_time_of_a_links_target_are_changes_too() {
     edit(&server, &saying("older"), -3600);
     becomes(&server, "/", "first one True", "older one True");
     server.write("apps/elsewhere.wsgi", &saying("linked"));
-    set_time(&server.path("apps/elsewhere.wsgi"), 10);
+    server.set_time("apps/elsewhere.wsgi", 10);
     std::fs::remove_file(server.path("apps/own.wsgi")).expect("the script goes");
     std::os::unix::fs::symlink("elsewhere.wsgi", server.path("apps/own.wsgi")).expect("a link");
     // Between the two it is gone; whoever looks then finds that, and tries again a second later.
@@ -146,7 +134,7 @@ fn becomes_in_the_end(server: &Server, new: &str) {
     let mut seconds = 100;
     eventually("the new version", || {
         seconds += 10;
-        set_time(&server.path("apps/own.wsgi"), seconds);
+        server.set_time("apps/own.wsgi", seconds);
         (server.get("/").text() == new).then_some(())
     });
 }

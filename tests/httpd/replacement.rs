@@ -7,8 +7,7 @@ use crate::harness::{
 };
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Says which interpreter it runs in, `TEXT`, and what the module `helper` says. `/held` waits at the
 /// gate `request` first. `MORE` is run when it is loaded.
@@ -47,7 +46,7 @@ def handle_request(environ, start_response):
 
 struct Site {
     server: Server,
-    edits: Cell<u64>,
+    edits: Cell<i64>,
 }
 
 impl Site {
@@ -78,9 +77,7 @@ impl Site {
         self.edits.set(self.edits.get() + 10);
         self.server.write("apps/new.wsgi", script);
         let (new, own) = (self.server.path("apps/new.wsgi"), self.server.path("apps/own.wsgi"));
-        let file = File::options().write(true).open(&new).expect("the script is opened");
-        let time = SystemTime::now() + Duration::from_secs(self.edits.get());
-        file.set_modified(time).expect("its time is set");
+        self.server.set_time("apps/new.wsgi", self.edits.get());
         std::fs::rename(new, own).expect("it is moved");
     }
 
@@ -233,9 +230,7 @@ fn what_replaced_interpreters_have_freed_goes_back_to_the_system() {
     let mut levels = Vec::new();
     for round in 1..=25 {
         load.goes_on(40);
-        let script = File::options().write(true).open(server.path("apps/site.wsgi"));
-        let time = SystemTime::now() + Duration::from_secs(10 * round);
-        script.expect("the script is opened").set_modified(time).expect("its time is set");
+        server.set_time("apps/site.wsgi", 10 * round);
         let done = usize::try_from(round).expect("a small number");
         server.log().wait_for_count(&["has taken the place of"], done);
         levels.push(memory(&server));

@@ -283,27 +283,21 @@ fn privileges_that_can_be_taken_back_are_refused() {
 const CAPABILITIES: [u32; 3] = [6, 7, 18];
 
 #[test]
-fn a_change_of_group_that_the_system_refuses_is_said() {
-    as_root(|_| {
-        give_up(CAPABILITIES[0]);
-        assert_eq!(
-            refusal(&group()),
-            "process group 'workers': group=#47110: Operation not permitted (os error 1); httpd's \
-             parent needs the capability CAP_SETGID"
-        );
-    });
-}
-
-#[test]
-fn a_change_of_user_that_the_system_refuses_is_said() {
-    as_root(|_| {
-        give_up(CAPABILITIES[1]);
-        assert_eq!(
-            refusal(&group()),
-            "process group 'workers': user=#47110: Operation not permitted (os error 1); httpd's \
-             parent needs the capability CAP_SETUID"
-        );
-    });
+fn a_change_of_group_or_user_that_the_system_refuses_is_said() {
+    let changes =
+        [("group", CAPABILITIES[0], "CAP_SETGID"), ("user", CAPABILITIES[1], "CAP_SETUID")];
+    for (what, capability, name) in changes {
+        as_root(|_| {
+            give_up(capability);
+            assert_eq!(
+                refusal(&group()),
+                format!(
+                    "process group 'workers': {what}=#47110: Operation not permitted (os error 1); \
+                     httpd's parent needs the capability {name}"
+                )
+            );
+        });
+    }
 }
 
 #[test]

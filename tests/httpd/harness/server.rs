@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{OnceLock, mpsc};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tempfile::TempDir;
 
@@ -101,6 +101,15 @@ impl Server {
     /// Writes a file that httpd's children may read, with a time no earlier version had.
     pub(crate) fn write(&self, inside: &str, text: &str) {
         write(self.root(), inside, text);
+    }
+
+    /// Gives a file another time of change, since file systems tell only some milliseconds apart.
+    pub(crate) fn set_time(&self, inside: &str, seconds_from_now: i64) {
+        let shift = Duration::from_secs(seconds_from_now.unsigned_abs());
+        let now = SystemTime::now();
+        let time = if seconds_from_now < 0 { now - shift } else { now + shift };
+        let file = OpenOptions::new().write(true).open(self.path(inside));
+        file.and_then(|file| file.set_modified(time)).expect("its time is set");
     }
 
     /// A FIFO in `${STATE}`: whoever opens it for reading is held there.
