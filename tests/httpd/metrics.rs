@@ -17,9 +17,13 @@ fn number(shown: &Response, key: &str) -> f64 {
 /// The window of all requests up to the one that asks, once so many have ended: a client is not kept
 /// waiting for its request to be recorded.
 fn window_of(server: &Server, requests: f64) -> Response {
+    // Those that look are counted too, but for the one that is looking.
+    let mut wanted = requests;
     eventually("every request is recorded", || {
         let process = server.get("/process");
-        (number(&process, "request_count") >= requests).then_some(())
+        let all = number(&process, "request_count") >= wanted;
+        wanted += 1.0;
+        all.then_some(())
     });
     server.get("/request")
 }
@@ -44,10 +48,10 @@ fn a_window_has_the_requests_that_ended_in_it() {
     }
     assert_eq!(server.get("/missing").status, 404);
     assert_eq!(server.get("/raise").status, 500);
-    // Those five, the one that took the first window, and at least one that looked.
+    // Those five, the one that took the first window, and those that looked, as far as they are recorded.
     let window = window_of(&server, 6.0);
     let count = number(&window, "request_count");
-    assert!(count >= 7.0, "{count}");
+    assert!(count >= 6.0, "{count}");
     assert_eq!(window.fact("status_classes.4xx"), "int 1");
     assert_eq!(window.fact("status_classes.5xx"), "int 1");
     assert_eq!(number(&window, "status_classes.2xx"), count - 2.0);
