@@ -2,10 +2,11 @@
 //! what is real in them.
 
 use super::{block, last, number, open};
-use crate::exchange::{ApplicationEnd, Exchanges, Gone, Next, RequestEnd};
+use crate::exchange::{ApplicationEnd, Exchanges, Gone, Listener, Next, RequestEnd};
+use crate::sync::Mutex;
 use crate::{Answer, Level, LogEntry, Reply};
 use loom::thread;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Opens an exchange at a limit of one, and checks that it is like new.
@@ -248,5 +249,73 @@ fn an_interrupt_leaves_nothing_in_a_slot_that_is_given_back() {
         for slot in &exchanges.lock().spare {
             assert!(slot.replies.receiver.is_empty() && slot.answers.receiver.is_empty());
         }
+    });
+}
+
+#[test]
+fn a_part_that_finds_no_room_comes_back_and_one_that_does_arrives_once() {
+    loom::model(|| {
+        let exchanges = Exchanges::new(1);
+        let (request, application) = open_the_only_one(&exchanges, 1);
+        let answering = thread::spawn(move || {
+            let link = application.link();
+            let sent = [1, 2].map(|byte| link.respond_within(block(vec![byte]), Duration::ZERO));
+            link.end(crate::Outcome::Complete);
+            sent.map(|sent| sent.expect("the request end stays").is_none())
+        });
+        let mut heard = Vec::new();
+        let end = loop {
+            match request.next(None) {
+                Next::Reply(Reply::Response(part)) if part.end.is_some() => break part.end,
+                Next::Reply(Reply::Response(part)) => heard.extend(part.body),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(end, last().end);
+        let sent = answering.join().unwrap();
+        let wanted: Vec<u8> =
+            [1, 2].into_iter().zip(sent).filter(|it| it.1).map(|it| it.0).collect();
+        assert_eq!(heard, wanted);
+        drop(request);
+        check_nothing_is_left(&exchanges, 1);
+    });
+}
+
+/// A request end that nobody waits at, as a worker process has it: it is there only after the job was
+/// queued, and whoever has sent something looks.
+#[derive(Debug, Default)]
+struct Desk {
+    end: Mutex<Option<RequestEnd>>,
+    heard: Mutex<Vec<u8>>,
+}
+
+impl Listener for Desk {
+    fn heard(&self) {
+        let end = self.end.lock().unwrap();
+        let Some(request) = &*end else { return };
+        while let Next::Reply(Reply::Response(part)) = request.try_next() {
+            self.heard.lock().unwrap().push(part.body.first().copied().unwrap_or(0));
+        }
+    }
+}
+
+#[test]
+fn who_listens_hears_all_that_is_said_in_its_order() {
+    loom::model(|| {
+        let exchanges = Exchanges::new(1);
+        let desk = Arc::new(Desk::default());
+        let listener = Arc::downgrade(&desk) as Weak<dyn Listener>;
+        let opened = exchanges.open_with(Some(listener), |_| ());
+        let (request, application) = opened.expect("there is room");
+        let answering = thread::spawn(move || {
+            application.link().respond(block(vec![1])).expect("somebody listens");
+            application.link().respond(last()).expect("somebody listens");
+        });
+        *desk.end.lock().unwrap() = Some(request);
+        desk.heard();
+        answering.join().unwrap();
+        assert_eq!(*desk.heard.lock().unwrap(), [1, 0]);
+        drop(desk);
+        check_nothing_is_left(&exchanges, 1);
     });
 }
