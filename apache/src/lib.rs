@@ -50,8 +50,8 @@ mod variables;
 use httpd_sys::{
     AP_SQ_MAIN_STATE, AP_SQ_MS_CREATE_PRE_CONFIG, APR_HOOK_MIDDLE, APR_HOOK_REALLY_LAST,
     ModuleNames, ModuleRecord, ap_add_version_component, ap_hook_child_init,
-    ap_hook_child_stopping, ap_hook_handler, ap_hook_post_config, ap_hook_translate_name,
-    ap_state_query, apr_pool_t, module, server_rec,
+    ap_hook_child_stopping, ap_hook_handler, ap_hook_monitor, ap_hook_post_config,
+    ap_hook_translate_name, ap_state_query, apr_pool_t, module, server_rec,
 };
 use std::collections::HashSet;
 use std::ffi::{CString, c_int};
@@ -83,6 +83,8 @@ unsafe extern "C" fn register_hooks(pool: *mut apr_pool_t) {
     unsafe { ap_hook_child_init(Some(child::init), no_order, no_order, middle) };
     // SAFETY: see above.
     unsafe { ap_hook_child_stopping(Some(child::stopping), no_order, no_order, middle) };
+    // SAFETY: see above.
+    unsafe { ap_hook_monitor(Some(daemons::parent::look_after), no_order, no_order, middle) };
     static BEFORE_US: ModuleNames<2> =
         ModuleNames::new([c"mod_alias.c".as_ptr(), std::ptr::null()]);
     static AFTER_US: ModuleNames<3> = ModuleNames::new([

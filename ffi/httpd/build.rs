@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Functions, types, variables and macros that are bound; the whole tree takes over a minute.
-const FUNCTIONS: &str = "ap_hook_(handler|translate_name|child_init|child_stopping|post_config)|ap_find_path_info|ap_check_cmd_context|ap_send_interim_response|ap_allow_options|ap_get_limit_req_body\
+const FUNCTIONS: &str = "ap_hook_(handler|translate_name|child_init|child_stopping|post_config|monitor)|ap_find_path_info|ap_check_cmd_context|ap_send_interim_response|ap_allow_options|ap_get_limit_req_body\
     |ap_log_(error|rerror)_|ap_get_(server|request)_module_loglevel|ap_mpm_query|ap_state_query\
     |ap_add_(common|cgi)_vars|ap_add_version_component|ap_get_brigade|ap_pass_brigade\
     |ap_bucket_error_create|ap_set_(content_type|content_length|last_modified|etag)|ap_run_http_scheme\

@@ -150,9 +150,9 @@ fn what_a_thread_of_an_application_writes_arrives_even_without_a_line_end() {
 #[test]
 fn stdout_is_left_alone_where_httpd_runs_as_one_process() {
     // What `httpd -X` does.
-    let conf = Conf::serving("logging.wsgi")
-        .and("Define DEBUG")
-        .inside_httpd("started by root, one process has no right to remove sockets when it ends");
+    let conf = Conf::serving("logging.wsgi").and("Define DEBUG").inside_httpd(
+        "its sockets go only after it, and who looks at the end of a test finds them",
+    );
     let server = Server::start_with(conf, |root| {
         let text = "import sys\nprint('said to the terminal', flush=True)\n\
                     print('said to the log', file=sys.stderr)\n\

@@ -32,9 +32,23 @@ pub(super) fn listen(
     // SAFETY: see above.
     unsafe { libc::umask(former) };
     bound?;
+    if let Err(error) = open(path, &socket, options, server_user) {
+        // Nobody will ever listen there.
+        let _ = std::fs::remove_file(path);
+        return Err(error);
+    }
+    Ok(socket)
+}
+
+/// Lets its owner connect.
+fn open(
+    path: &Path,
+    socket: &OwnedFd,
+    options: &Socket,
+    server_user: Option<u32>,
+) -> io::Result<()> {
     if let Some(owner) = options.owner.or(server_user) {
         std::os::unix::fs::chown(path, Some(owner), None)?;
     }
-    rustix::net::listen(&socket, options.backlog)?;
-    Ok(socket)
+    Ok(rustix::net::listen(socket, options.backlog)?)
 }

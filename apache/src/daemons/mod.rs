@@ -2,11 +2,12 @@
 //!
 //! - `parent`: httpd's parent starts the worker processes of each configuration, starts them again when
 //!   they die, and lets those of an earlier configuration go.
-//! - `listener`, `start`: the socket of a process, and how it is started.
+//! - `place`, `listener`, `start`: where a process has its place, its socket, and how it is started.
 //! - this file: what a child of httpd knows of them.
 
 mod listener;
 pub(crate) mod parent;
+mod place;
 mod start;
 
 use crate::boundary;

@@ -13,31 +13,20 @@
 //!
 //! All of it runs on httpd's main thread, where nothing else does.
 
-use super::listener::listen;
-use super::start::{Inheritance, lifeline, start};
+use super::place::{Place, random, socket_path};
+use super::start::{self, lifeline};
 use crate::config::{self, ServerConfig};
-use crate::process_groups::DaemonConfig;
-use crate::{boundary, child, log, preload};
+use crate::{boundary, child, log};
 use httpd_sys::*;
-use manifold::daemon::{Address, Orders, ProcessGroup, SERVER_STOPS, Workers};
+use manifold::daemon::{Address, ProcessGroup, SERVER_STOPS, Workers};
 use manifold::{Code, GroupName, Level, Store};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, c_int, c_void};
-use std::fmt::Write;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// A process that has lived shorter than this has died at its start.
-const BIRTH: Duration = Duration::from_secs(5);
-
-/// How long a process waits that follows one which has died at its start: twice as long each time, from
-/// this to the other.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
 /// How much longer than shutdown-timeout a process may take before it is killed, when httpd stops.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -65,19 +54,6 @@ struct Generation {
     /// What is held as long as the generation is wanted.
     hold: OwnedFd,
     places: Vec<Place>,
-}
-
-/// The place of one process: whoever fills it is reached in the same way.
-struct Place {
-    group: Arc<ProcessGroup>,
-    path: PathBuf,
-    listener: OwnedFd,
-    orders: Orders,
-    program: PathBuf,
-    error_log: Option<RawFd>,
-    started: Instant,
-    /// How many in a row have died at their start.
-    failures: u32,
 }
 
 /// A process that was started.
@@ -125,6 +101,9 @@ pub(crate) fn begin(pool: *mut apr_pool_t, main: *mut server_rec) -> c_int {
                 let places =
                     parent.current.as_ref().map_or(0, |generation| generation.places.len());
                 (0..places).for_each(|place| parent.start(place));
+                if is_one_process() {
+                    parent.have_sockets_removed();
+                }
                 true
             }
             Err(why) => {
@@ -143,51 +122,50 @@ impl Parent {
         let (lifeline, hold) = lifeline().map_err(|error| format!("no pipe: {error}"))?;
         let number = self.count;
         self.count += 1;
-        let mut generation = Generation { number, lifeline, hold, places: Vec::new() };
-        for (index, daemon) in config.daemons.iter().enumerate() {
-            let group = Arc::new(daemon.resolved()?);
-            for process in 0..group.processes.get() {
-                let path = socket_path(config, number, index + 1, process);
-                let secret = self.secrets.get(&path).copied().map_or_else(random, Ok)?;
-                let place = Place::new(main, config, daemon, &group, path, secret)?;
-                generation.places.push(place);
-            }
+        let mut places = Vec::new();
+        if let Err(why) = self.make_places(&mut places, number, main, config) {
+            // Nobody will ever listen there.
+            places.iter().for_each(|place| remove_socket(&place.path));
+            return Err(why);
         }
+        let generation = Generation { number, lifeline, hold, places };
         let secret = |place: &Place| (place.path.clone(), place.orders.secret);
         self.secrets = generation.places.iter().map(secret).collect();
         self.current = Some(generation);
         Ok(())
     }
 
-    /// Starts a process for a place.
+    fn make_places(
+        &self,
+        places: &mut Vec<Place>,
+        number: u64,
+        main: *mut server_rec,
+        config: &ServerConfig,
+    ) -> Result<(), String> {
+        for (index, daemon) in config.daemons.iter().enumerate() {
+            let group = Arc::new(daemon.resolved()?);
+            for process in 0..group.processes.get() {
+                let path = socket_path(config, number, index + 1, process);
+                let secret = self.secrets.get(&path).copied().map_or_else(random, Ok)?;
+                places.push(Place::new(main, config, daemon, &group, path, secret)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a process for a place. Where that fails it says so, and httpd's parent tries again.
     fn start(&mut self, index: usize) {
         let Some(generation) = &mut self.current else { return };
         let number = generation.number;
-        let lifeline = &generation.lifeline;
         let place = &mut generation.places[index];
-        place.started = Instant::now();
-        place.orders.pause = pause(place.failures);
-        let orders = place.orders.encode();
-        let inheritance = Inheritance {
-            orders: &orders,
-            listener: place.listener.as_fd(),
-            lifeline: lifeline.as_fd(),
-            error_log: place.error_log,
-        };
-        let pid = match start(&place.program, place.group.title.as_deref(), &inheritance) {
+        let pid = match place.start(generation.lifeline.as_fd()) {
             Ok(pid) => pid,
-            Err(error) => {
-                let text = format!(
-                    "{}: '{}' cannot be started for process group '{}': {error}; it is looked for beside \
-                     the module, or where WSGIDaemonWorker or worker= says",
-                    Code::WorkerNotStarted,
-                    place.program.display(),
-                    place.group.name
-                );
+            Err(why) => {
+                let text =
+                    format!("{}: {why}; httpd tries again within 30 s", Code::WorkerNotStarted);
                 return log::server(Level::Critical, &text);
             }
         };
-        let pid = i32::try_from(pid).unwrap_or(0);
         // SAFETY: all zero is a record of a process without pipes.
         let mut record: Box<apr_proc_t> = Box::new(unsafe { std::mem::zeroed() });
         record.pid = pid;
@@ -214,6 +192,27 @@ impl Parent {
             );
         }
         self.processes.push(process);
+    }
+
+    /// Fills the places for which no process could be started, where it is time to.
+    fn try_again(&mut self) {
+        let places = self.current.iter().flat_map(|generation| generation.places.iter());
+        let due: Vec<_> = places
+            .enumerate()
+            .filter(|(_, place)| place.is_due())
+            .map(|(index, _)| index)
+            .collect();
+        due.into_iter().for_each(|index| self.start(index));
+    }
+
+    /// Has the sockets' files removed when this process has gone, which may not be root then any more.
+    fn have_sockets_removed(&self) {
+        let Some(generation) = &self.current else { return };
+        let paths: Vec<_> = generation.places.iter().map(|place| place.path.as_path()).collect();
+        if let Err(error) = start::remove_in_the_end(&paths, generation.lifeline.as_fd()) {
+            let text = format!("the sockets of worker processes will stay behind: {error}");
+            log::server(Level::Warning, &text);
+        }
     }
 
     /// httpd's children are ended at once, and so are all processes: requests are not waited for.
@@ -245,9 +244,8 @@ impl Parent {
             true => (Level::Info, "has ended".to_owned()),
             false => describe(pid, status),
         };
-        let lived = place.started.elapsed().saturating_sub(place.orders.pause);
-        place.failures = if lived < BIRTH && level != Level::Info { place.failures + 1 } else { 0 };
-        let next = match (may_start, pause(place.failures)) {
+        let pause = place.ended(level == Level::Info);
+        let next = match (may_start, pause) {
             (false, _) => "httpd stops".to_owned(),
             (true, Duration::ZERO) => "another one is started".to_owned(),
             (true, pause) => format!("another one starts in {} s", pause.as_secs_f64()),
@@ -269,110 +267,11 @@ impl Parent {
     }
 }
 
-/// How long to wait after so many deaths at the start.
-fn pause(failures: u32) -> Duration {
-    match failures {
-        0 => Duration::ZERO,
-        more => LONGEST_PAUSE.min(FIRST_PAUSE.saturating_mul(1 << (more - 1).min(16))),
-    }
-}
-
-impl Place {
-    fn new(
-        main: *mut server_rec,
-        config: &ServerConfig,
-        daemon: &DaemonConfig,
-        group: &Arc<ProcessGroup>,
-        path: PathBuf,
-        secret: [u8; 32],
-    ) -> Result<Self, String> {
-        let server_user = child::server_user();
-        let listener = listen(&path, &group.socket, server_user).map_err(|error| {
-            format!(
-                "the socket '{}' of process group '{}' cannot be made: {error}; WSGISocketPrefix names \
-                 another place",
-                path.display(),
-                group.name
-            )
-        })?;
-        let program = group
-            .worker
-            .clone()
-            .or_else(|| config.daemon_worker.clone())
-            .or_else(child::worker_beside_the_module)
-            .ok_or("the folder of the module is unknown; WSGIDaemonWorker names the program")?;
-        let orders = Orders {
-            group: (**group).clone(),
-            settings: child::settings(config),
-            secret,
-            connections: child::most_requests() * 2,
-            server_user,
-            parent: std::process::id(),
-            pause: Duration::ZERO,
-            preloads: preload::of_group(main, &group.name),
-        };
-        Ok(Self {
-            group: Arc::clone(group),
-            path,
-            listener,
-            orders,
-            program,
-            error_log: daemon.host.and_then(|host| error_log(host.record())),
-            started: Instant::now(),
-            failures: 0,
-        })
-    }
-}
-
-fn random() -> Result<[u8; 32], String> {
-    let mut bytes = [0; 32];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|error| format!("no random numbers: {error}"))?;
-    Ok(bytes)
-}
-
-/// `prefix.pid.generation.id.sock`, or without rotation `prefix.pid.uUID.id.sock`. Further processes of a
-/// group have their number behind the group's.
-fn socket_path(config: &ServerConfig, generation: u64, id: usize, process: usize) -> PathBuf {
-    let prefix = config.python.socket_prefix.clone().unwrap_or_else(default_prefix);
-    let mut path = prefix.as_os_str().as_bytes().to_vec();
-    let mut end = format!(".{}.", std::process::id());
-    match config.python.socket_rotation {
-        // SAFETY: it returns a number.
-        Some(false) => write!(end, "u{}", unsafe { libc::getuid() }),
-        _ => write!(end, "{generation}"),
-    }
-    .and_then(|()| write!(end, ".{id}"))
-    .and_then(|()| if process > 0 { write!(end, ".{process}") } else { Ok(()) })
-    .and_then(|()| write!(end, ".sock"))
-    .expect("a String takes all that is written");
-    path.extend_from_slice(end.as_bytes());
-    PathBuf::from(std::ffi::OsStr::from_bytes(&path))
-}
-
-/// `wsgi` in httpd's directory for files of run time.
-fn default_prefix() -> PathBuf {
-    // SAFETY: httpd's process pool lives as long as it does; the name is a literal.
-    let path =
-        unsafe { ap_runtime_dir_relative((*(*ap_server_conf).process).pool, c"wsgi".as_ptr()) };
-    if path.is_null() {
-        return PathBuf::from("wsgi");
-    }
-    // SAFETY: a C string of that pool.
-    PathBuf::from(std::ffi::OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes()))
-}
-
-/// The error log of a virtual host that has its own.
-fn error_log(server: *mut server_rec) -> Option<RawFd> {
-    // SAFETY: httpd's server records and their logs live as long as the configuration.
-    let file = unsafe { (*server).error_log };
-    if file.is_null() {
-        return None;
-    }
-    let mut number = -1;
-    // SAFETY: the file is open; it fills the place it is given.
-    let status = unsafe { apr_os_file_get(&raw mut number, file) };
-    (status == 0 && number >= 0).then_some(number)
+/// Whether the process serves requests by itself (httpd -X).
+fn is_one_process() -> bool {
+    // SAFETY: the names are literals.
+    let is_defined = |name: &CStr| unsafe { ap_exists_config_define(name.as_ptr()) } != 0;
+    is_defined(c"DEBUG") || is_defined(c"ONE_PROCESS")
 }
 
 /// APR tells of a process that was registered.
@@ -396,6 +295,12 @@ unsafe extern "C" fn maintain(reason: c_int, data: *mut c_void, status: c_int) {
 /// Whether httpd is about to stop, or to read its configuration again.
 fn is_stopping() -> bool {
     child::mpm(AP_MPMQ_MPM_STATE) == AP_MPMQ_STOPPING as c_int
+}
+
+/// httpd's parent looks after what it does from time to time: each ten seconds.
+pub(crate) unsafe extern "C" fn look_after(_: *mut apr_pool_t, _: *mut server_rec) -> c_int {
+    boundary::quiet(|| parent().try_again());
+    DECLINED
 }
 
 /// httpd drops a configuration.

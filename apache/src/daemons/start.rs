@@ -3,7 +3,7 @@
 use manifold::daemon::SERVE;
 use manifold::daemon::descriptor::{LIFELINE, LISTENER, ORDERS};
 use rustix::fs::MemfdFlags;
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -62,6 +62,61 @@ pub(super) fn start(
     Ok(command.spawn()?.id())
 }
 
+/// Has files removed when all that hold the lifeline have gone, by a process that does nothing else: one
+/// that has given root's privileges up cannot.
+pub(super) fn remove_in_the_end(paths: &[&Path], lifeline: BorrowedFd<'_>) -> io::Result<()> {
+    let names = paths.iter().map(|path| CString::new(path.as_os_str().as_bytes()));
+    let names = names.collect::<Result<Vec<_>, _>>()?;
+    // SAFETY: httpd's parent has one thread; the new process makes system calls only.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => wait_and_remove(&names, lifeline.as_raw_fd()),
+        _ => Ok(()),
+    }
+}
+
+/// The whole life of that process.
+fn wait_and_remove(names: &[CString], lifeline: RawFd) -> ! {
+    let mut all = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigfillset initialises the set; the third argument asks for nothing back. Nothing but the
+    // end of the others ends this process.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut());
+    }
+    let mut wanted = libc::pollfd { fd: libc::STDIN_FILENO, events: libc::POLLIN, revents: 0 };
+    if duplicate(lifeline, libc::STDIN_FILENO).is_ok() {
+        close_all_above(libc::STDIN_FILENO);
+        // SAFETY: one valid entry.
+        unsafe { libc::poll(&raw mut wanted, 1, -1) };
+        for name in names {
+            // SAFETY: a C string.
+            unsafe { libc::unlink(name.as_ptr()) };
+        }
+    }
+    // SAFETY: it ends the process.
+    unsafe { libc::_exit(0) }
+}
+
+/// Closes every descriptor above `last`.
+fn close_all_above(last: RawFd) {
+    let first = u32::try_from(last + 1).expect("a small number");
+    // SAFETY: nothing else runs in this process, and nothing here uses them.
+    if unsafe { libc::close_range(first, u32::MAX, 0) } != 0 {
+        for number in last + 1..most_descriptors() {
+            // SAFETY: see above; a number that is not open is refused.
+            unsafe { libc::close(number) };
+        }
+    }
+}
+
+/// As many as there may be, as far as one can look at each.
+fn most_descriptors() -> i32 {
+    // SAFETY: it returns a number.
+    let most = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) };
+    i32::try_from(most).unwrap_or(1024).clamp(1024, 65536)
+}
+
 /// Makes `to` the same as `from`, and inherited.
 fn duplicate(from: RawFd, to: RawFd) -> io::Result<()> {
     // SAFETY: both are numbers; what was open as `to` is closed, which nothing uses in this process.
@@ -80,10 +135,8 @@ fn close_all_but(last: RawFd) -> io::Result<()> {
     if marked == 0 {
         return Ok(());
     }
-    // Before Linux 5.11: one by one, as many as there may be.
-    // SAFETY: it returns a number.
-    let most = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) };
-    for number in last + 1..i32::try_from(most).unwrap_or(1024).clamp(1024, 65536) {
+    // Before Linux 5.11: one by one.
+    for number in last + 1..most_descriptors() {
         // SAFETY: see above; a number that is not open is refused.
         unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
     }

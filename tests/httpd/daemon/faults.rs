@@ -1,6 +1,6 @@
 //! What clients see when a worker process fails, and what the log says.
 
-use super::{conf, process, serve, signal};
+use super::{conf, connections, process, serve, signal};
 use crate::harness::{Request, Server, at_once, eventually};
 
 #[test]
@@ -68,14 +68,6 @@ fn a_request_that_had_not_started_is_served_by_the_next_process_whatever_its_met
         assert_ne!(answer.header("X-Process"), Some(former.to_string()));
     }
     assert!(server.log().lines_with(&["MNF0040"]).is_empty());
-}
-
-/// How many connections there are to the sockets of workers, by the kernel's own account.
-fn connections(server: &Server) -> usize {
-    let sockets = std::fs::read_to_string("/proc/net/unix").expect("these tests need /proc");
-    let run = server.path("run").display().to_string();
-    // The one that listens has flag 00010000.
-    sockets.lines().filter(|line| line.contains(&run) && !line.contains(" 00010000 ")).count()
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod life;
 mod peers;
 mod pythons;
 mod restarts;
+mod starting;
 
 use crate::harness::{Conf, Server};
 use std::path::PathBuf;
@@ -38,6 +39,14 @@ fn signal(process: u32, signal: i32) {
     let process = libc::pid_t::try_from(process).expect("a process id fits");
     // SAFETY: kill takes no pointers; the process is a worker of this test's server.
     assert_eq!(unsafe { libc::kill(process, signal) }, 0, "it takes the signal");
+}
+
+/// How many connections there are to the sockets of workers, by the kernel's own account.
+fn connections(server: &Server) -> usize {
+    let sockets = std::fs::read_to_string("/proc/net/unix").expect("these tests need /proc");
+    let run = server.path("run").display().to_string();
+    // The one that listens has flag 00010000.
+    sockets.lines().filter(|line| line.contains(&run) && !line.contains(" 00010000 ")).count()
 }
 
 /// The sockets of worker processes that are there.

@@ -83,6 +83,11 @@ impl Server {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
+    /// httpd's parent.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The port it listens on.
     pub(crate) fn port(&self) -> u16 {
         self.port
@@ -385,6 +390,23 @@ impl Drop for Server {
             }
         }
     }
+}
+
+/// Starts httpd where it does not start, and returns its server root and all that it said. `before` is
+/// what a shell does in the root first, which then becomes httpd.
+pub(crate) fn fails_to_start(conf: &Conf, before: &str) -> (TempDir, String) {
+    let root = make_root();
+    let file = root.path().join("conf/httpd.conf");
+    fs::write(&file, conf.render(root.path(), free_port())).expect("httpd.conf is written");
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("{before}\nexec \"$@\"")).arg("sh").arg(conf::httpd());
+    command.current_dir(root.path()).arg("-d").arg(root.path()).arg("-f").arg(&file);
+    command.args(["-D", "FOREGROUND"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let child = spawn(command).expect("a shell");
+    let ended = child.wait_with_output().expect("httpd is waited for");
+    assert!(!ended.status.success(), "httpd ended with {}", ended.status);
+    let log = ErrorLog::at(root.path().join("logs/error.log")).text();
+    (root, log)
 }
 
 /// Waits until there is exactly one.
