@@ -120,6 +120,8 @@ codes! {
     WorkerDied = 48,
     /// A script has changed since its process has loaded it, and another process has to take the request.
     ProcessOutdated = 49,
+    /// A process may have fewer descriptors open than it may need.
+    FewDescriptors = 50,
 }
 
 impl Code {

@@ -32,6 +32,7 @@ mod answer;
 mod conversation;
 pub mod daemon;
 mod demotion;
+mod descriptors;
 mod error;
 mod events;
 pub mod exchange;
@@ -63,6 +64,7 @@ pub use conversation::{Conversation, Event, Patience, Peer};
 pub use cpython_sys::{
     CAN_END_INTERPRETERS as REPLACES_INTERPRETERS, VERSION_TEXT as PYTHON_VERSION,
 };
+pub use descriptors::allow_descriptors;
 pub use error::{Code, Refusal};
 pub use events::{Events, Sink};
 pub use fields::Fields;

@@ -351,7 +351,12 @@ pub(crate) fn server_user() -> Option<u32> {
 /// How many requests httpd may serve at a time.
 pub(crate) fn most_requests() -> usize {
     let processes = usize::try_from(mpm(AP_MPMQ_HARD_LIMIT_DAEMONS)).unwrap_or(1).max(1);
-    processes * usize::try_from(mpm_threads()).unwrap_or(1)
+    processes * request_threads()
+}
+
+/// How many threads of a child of httpd serve requests.
+pub(crate) fn request_threads() -> usize {
+    usize::try_from(mpm_threads()).unwrap_or(1)
 }
 
 /// A property of the MPM; 0 where it does not know it.

@@ -143,6 +143,11 @@ impl Workers {
         Ok(conversation)
     }
 
+    /// How many worker processes there are.
+    pub fn count(&self) -> usize {
+        self.workers.len()
+    }
+
     /// Wakes whoever waits for a worker, now and from now on: the process stops at once.
     pub fn interrupt(&self) {
         self.interrupted.store(true, Ordering::SeqCst);

@@ -7,10 +7,11 @@
 use super::life::{Life, Order, Reason, State, Step};
 use super::orders::{Orders, Preload};
 use super::server::Server;
-use super::{environment, identity, log, settings};
+use super::{ProcessGroup, environment, identity, log, settings};
 use crate::wsgi::STARTUP;
 use crate::{
-    Answer, Code, Conversation, Event, Left, Limits, LogEntry, Peer, Reply, Runtime, Task, spawn,
+    Answer, Code, Conversation, Event, Left, Limits, LogEntry, Peer, Reply, Runtime, Task,
+    allow_descriptors, spawn,
 };
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use std::fs::File;
@@ -37,6 +38,13 @@ pub const SERVER_STOPS: i32 = libc::SIGQUIT;
 
 /// How long requests under way are waited for when httpd stops at once: as long as in its own processes.
 const SERVER_STOPS_LIMIT: Duration = Duration::from_secs(2);
+
+/// How many descriptors a connection takes at most: its socket, twice, and what is kept of a response for
+/// a slow client, twice.
+const DESCRIPTORS: usize = 4;
+
+/// How many descriptors are for all else: the interpreters and what applications open.
+const OTHER_DESCRIPTORS: usize = 256;
 
 /// How long a process without shutdown-timeout may take.
 const LONG: Duration = Duration::from_secs(24 * 3600);
@@ -117,8 +125,9 @@ impl Worker {
         let stop_accepting = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)
             .map(Arc::new)
             .map_err(|error| failed("no eventfd", error.into()))?;
+        let connections = connections(group, orders.connections);
         let runtime = Runtime::start(settings::settings(&orders.settings, group));
-        let server = Server::new(runtime, group, orders.secret, orders.connections, wake)
+        let server = Server::new(runtime, group, orders.secret, connections, wake)
             .map_err(|error| failed("connections cannot be waited for", error))?;
         let ears = Arc::clone(&server);
         spawn("mnf-listen".to_owned(), move || ears.listen())
@@ -266,6 +275,24 @@ impl Worker {
         // No destructor runs under threads that are left.
         leave(0)
     }
+}
+
+/// How many connections the process takes, of so many that httpd may make: as many as there are
+/// descriptors for.
+fn connections(group: &ProcessGroup, wanted: usize) -> usize {
+    let all = wanted * DESCRIPTORS + OTHER_DESCRIPTORS;
+    let Err(allowed) = allow_descriptors(all) else { return wanted };
+    let room = allowed - OTHER_DESCRIPTORS.min(allowed / 2);
+    let fewer = (room / DESCRIPTORS).clamp(1, wanted.max(1));
+    tracing::warn!(
+        "{}: a worker process of process group '{}' may have {allowed} files open, and {wanted} \
+         connections of httpd may take {all}: it takes no more than {fewer}, and further requests wait \
+         for one of them. Raise the hard limit with which httpd is started (ulimit -H -n, or LimitNOFILE= \
+         in systemd's unit)",
+        Code::FewDescriptors,
+        group.name
+    );
+    fewer
 }
 
 /// Ends the process, without destructors.

@@ -23,7 +23,7 @@ def application(environ, start_response):
     if path == "/left":
         os._exit(3)
     if path == "/held":
-        with open(os.path.join(STATE, "held"), "rb") as gate:
+        with open(os.path.join(STATE, "held"), "rb", buffering=0) as gate:
             gate.read(1)
     if path == "/silent":
         time.sleep(3600)
@@ -39,6 +39,6 @@ def application(environ, start_response):
 def partly(start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     yield b"begun,"
-    with open(os.path.join(STATE, "held"), "rb") as gate:
+    with open(os.path.join(STATE, "held"), "rb", buffering=0) as gate:
         gate.read(1)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -20,6 +20,7 @@ use crate::{boundary, child, log};
 use httpd_sys::*;
 use manifold::daemon::{Address, ProcessGroup, SERVER_STOPS, Workers};
 use manifold::{Code, GroupName, Level, Store};
+use rustix::process::{Resource, getrlimit};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, c_int, c_void};
 use std::os::fd::{AsFd, OwnedFd};
@@ -100,6 +101,7 @@ pub(crate) fn begin(pool: *mut apr_pool_t, main: *mut server_rec) -> c_int {
             Ok(()) => {
                 let places =
                     parent.current.as_ref().map_or(0, |generation| generation.places.len());
+                say_if_descriptors_are_few(places);
                 (0..places).for_each(|place| parent.start(place));
                 if is_one_process() {
                     parent.have_sockets_removed();
@@ -265,6 +267,24 @@ impl Parent {
             self.start(process.place);
         }
     }
+}
+
+/// Says so where a child of httpd may not have as many descriptors open as it may need. It raises its
+/// soft limit by itself.
+fn say_if_descriptors_are_few(workers: usize) {
+    let wanted = super::descriptors(workers);
+    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    if most >= wanted as u64 {
+        return;
+    }
+    let text = format!(
+        "{}: a child of httpd may have {most} files open, and connections of {} threads to {workers} worker \
+         processes may take {wanted}; where they are used up, requests get 503. Raise the hard limit with \
+         which httpd is started (ulimit -H -n, or LimitNOFILE= in systemd's unit)",
+        Code::FewDescriptors,
+        child::request_threads()
+    );
+    log::server(Level::Warning, &text);
 }
 
 /// Whether the process serves requests by itself (httpd -X).
