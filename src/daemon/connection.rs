@@ -221,7 +221,8 @@ impl Connection {
         };
         job.started = Some(Started { mark: Arc::clone(&self.mark), number });
         job.handed_over.1 = now();
-        if job.reload == Reload::Module {
+        // The whole application is loaded anew: by a fresh interpreter, or else by another process.
+        if job.reload != Reload::Never {
             job.reload = Reload::Process;
         }
         // The application may have answered before this returns, and nobody may hold the lock that it

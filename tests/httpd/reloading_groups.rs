@@ -101,6 +101,24 @@ fn the_main_interpreter_is_loaded_anew_by_another_process() {
 }
 
 #[test]
+fn with_interpreter_a_change_has_everything_loaded_anew_as_well() {
+    let more = "WSGIScriptReloading Interpreter\n<Location /main>\nWSGIApplicationGroup %{GLOBAL}\n\
+                </Location>";
+    let server = serve(&saying("first"), "", more);
+    for url in ["/", "/main"] {
+        server.get(url).expect(200, "first one True");
+    }
+    let before = server.workers();
+    server.write("modules/helper.py", "text = 'two'\n");
+    edit(&server, &saying("second"), 10);
+    becomes(&server, "/", "first one True", "second two True");
+    assert_eq!(server.workers() == before, REPLACES_INTERPRETERS);
+    // Nothing but another process can load the main interpreter anew.
+    server.get("/main").expect(200, "second two True");
+    assert_ne!(server.workers(), before);
+}
+
+#[test]
 fn the_process_that_has_found_the_change_says_so_and_leaves_no_error() {
     let server = serve(&saying("first"), "", "");
     server.get("/").expect(200, "first one True");
