@@ -45,7 +45,7 @@ const OPTIONS: [(&str, &[&str], &str, &str); 45] = [
     ("lang", &["C", ""], "", ""),
     ("locale", &["C.UTF-8", "no_SUCH", ""], "", ""),
     ("switch-interval", &["0.001", "5"], "0", "a number of seconds from 0.000001"),
-    ("stack-size", &["1", "8388608"], "0", "a number from 1 to"),
+    ("stack-size", &["262144", "8388608"], "65536", "a number from 262144 to"),
     ("cpu-time-limit", &["0", "60"], "-1", "a number from 0 to"),
     ("cpu-priority", &["0", "5", "-5"], "9999999999", "a number from -2147483647 to"),
     ("memory-limit", &["0", "4294967296"], "-1", "a number from 0 to"),

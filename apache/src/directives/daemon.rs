@@ -22,6 +22,10 @@ const MOST_GROUPS: usize = 65_535;
 /// What C's `int` holds: mod_wsgi's numbers, and those of the system calls that get them.
 const MOST: i64 = i32::MAX as i64;
 
+/// Bytes of stack with which CPython starts, and with which a framework answers, on each version. With
+/// less a worker process may die at its first request, or before.
+const LEAST_STACK: i64 = 256 * 1024;
+
 /// How the value of an option is read, and where it goes.
 enum Value {
     /// A number in this range.
@@ -123,7 +127,7 @@ const OPTIONS: &[(&str, Value)] = &[
     ),
     (
         "stack-size",
-        Number(1, MOST, |group, number| {
+        Number(LEAST_STACK, MOST, |group, number| {
             group.python.stack_size = NonZeroUsize::new(unsigned(number));
         }),
     ),

@@ -1,7 +1,7 @@
 //! Worker processes that cannot be started, or whose sockets cannot be made; and what is left behind.
 
 use super::{conf, groups, process, serve, sockets};
-use crate::harness::{Server, eventually, fails_to_start};
+use crate::harness::{Server, eventually, fails_to_start, test_venv};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -131,4 +131,18 @@ fn httpd_as_one_process_leaves_no_socket_behind() {
     server.begin_stop();
     eventually("its socket goes", || Some(()).filter(|()| sockets(&server).is_empty()));
     server.ended();
+}
+
+#[test]
+fn the_smallest_stack_that_is_accepted_is_enough_for_a_framework() {
+    let conf = groups(
+        "WSGIDaemonProcess small threads=4 stack-size=262144\nWSGIProcessGroup small\n\
+         WSGIScriptAlias /main ${APPS}/site.wsgi application-group=%{GLOBAL} callable-object=app\n\
+         WSGIScriptAlias /own ${APPS}/site.wsgi application-group=own callable-object=app\n\
+         <Location />\nRequire all granted\n</Location>",
+    );
+    let server = Server::start(conf.python_home(&test_venv()));
+    for url in ["/main/", "/own/", "/main/items", "/own/items"] {
+        assert_eq!(server.get(url).status, 200, "{url}");
+    }
 }
