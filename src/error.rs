@@ -122,6 +122,8 @@ codes! {
     ProcessOutdated = 49,
     /// A process may have fewer descriptors open than it may need.
     FewDescriptors = 50,
+    /// A response was cut off since its client has taken nothing of it for too long.
+    ResponseNotTaken = 51,
 }
 
 impl Code {

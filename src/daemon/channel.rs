@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How much is read at once. Most frames are shorter.
 const READ: usize = 16 * 1024;
@@ -191,6 +191,8 @@ pub(crate) struct Output {
     sent: usize,
     /// What goes along with what is sent next.
     descriptor: Option<OwnedFd>,
+    /// Since when there has been no room for anything.
+    stuck: Option<Instant>,
 }
 
 impl Output {
@@ -210,6 +212,11 @@ impl Output {
         self.descriptor.is_some() || self.frames.len() >= READ
     }
 
+    /// Since when the other end has taken nothing, although something waits.
+    pub(crate) fn stuck_since(&self) -> Option<Instant> {
+        self.stuck
+    }
+
     /// Sends what there is room for. Whether that was all.
     pub(crate) fn flush(&mut self, socket: &UnixStream) -> Result<bool, Lost> {
         while self.sent < self.frames.len() {
@@ -218,8 +225,12 @@ impl Output {
                 Ok(sent) => {
                     self.sent += sent;
                     self.descriptor = None;
+                    self.stuck = None;
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.stuck.get_or_insert_with(Instant::now);
+                    return Ok(false);
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -438,8 +438,8 @@ impl Conversation {
             Lost::Closed => Refusal::new(
                 Code::WorkerLost,
                 format!(
-                    "the worker process of process group '{name}' has gone in the middle of the request; \
-                     httpd's line about its end says how",
+                    "the worker process of process group '{name}' has gone in the middle of the request, \
+                     or has given it up; httpd's line about its end, or its own, says how",
                 ),
             ),
             Lost::Malformed(malformed) => foreign(malformed.0),

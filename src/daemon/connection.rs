@@ -256,15 +256,24 @@ impl Connection {
     /// Looks after the times of a request, if it is time; says when that is to be done next.
     pub(super) fn look(&self, now: Instant) -> Option<Instant> {
         let mut writing = self.writing();
+        let stuck = writing.output.stuck_since();
         let State::Busy(request) = &mut writing.state else { return None };
-        let conversation = request.conversation.as_ref()?;
+        let limit = self.server.response_timeout();
+        let taken_by = limit.map(|limit| stuck.unwrap_or(now) + limit);
+        if taken_by.is_some_and(|taken_by| now >= taken_by) {
+            self.say_not_taken();
+            self.shut(&mut writing);
+            return None;
+        }
+        let sooner = |next: Instant| taken_by.into_iter().fold(next, Instant::min);
+        let Some(conversation) = &request.conversation else { return taken_by };
         if now < request.look {
-            return Some(request.look);
+            return Some(sooner(request.look));
         }
         match conversation.look(now) {
             Ok(next) => {
                 request.look = next;
-                Some(next)
+                Some(sooner(next))
             }
             Err(refusal) => {
                 self.fail(&mut writing, &refusal);
@@ -272,6 +281,17 @@ impl Connection {
                 None
             }
         }
+    }
+
+    fn say_not_taken(&self) {
+        tracing::error!(
+            "{}: a response of process group '{}' is cut off: httpd has taken nothing of it for \
+             response-socket-timeout ({} s), as its client does not read; raise it for clients that are \
+             slower",
+            Code::ResponseNotTaken,
+            self.server.group(),
+            self.server.response_timeout().unwrap_or_default().as_secs_f64()
+        );
     }
 
     /// The socket may have room again.

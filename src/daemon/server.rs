@@ -38,6 +38,8 @@ pub(crate) struct Server {
     secret: Secret,
     queue_timeout: Option<Duration>,
     request_timeout: Option<Timeout>,
+    /// How long httpd may take nothing of what it is sent.
+    response_timeout: Option<Duration>,
     header_line: usize,
     connections: Mutex<Connections>,
     /// Where it is waited for all of them.
@@ -79,6 +81,7 @@ impl Server {
             secret,
             queue_timeout: group.timeouts.queue,
             request_timeout: request_timeout(group),
+            response_timeout: group.timeouts.response.or(group.timeouts.socket),
             header_line: group.response.header_limit.map_or(HEADER_LINE, Into::into),
             connections: Mutex::default(),
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
@@ -99,6 +102,10 @@ impl Server {
 
     pub(super) fn header_line(&self) -> usize {
         self.header_line
+    }
+
+    pub(super) fn response_timeout(&self) -> Option<Duration> {
+        self.response_timeout
     }
 
     pub(super) fn epoll(&self) -> &OwnedFd {

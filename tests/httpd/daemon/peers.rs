@@ -425,3 +425,27 @@ fn slow_clients_of_large_responses_leave_the_threads_of_both_sides_free() {
         client.send(&Request::get("/hello")).expect(200, "hello");
     }
 }
+
+#[test]
+fn a_response_of_which_nothing_is_taken_for_response_socket_timeout_breaks_off() {
+    // Behind a filter of the body httpd's thread waits for the client.
+    let group = |options: &str| {
+        groups(&format!(
+            "WSGIDaemonProcess shop {options}\nSendBufferSize 65536\nSetOutputFilter SUBSTITUTE\n\
+             WSGIScriptAlias / ${{APPS}}/large.wsgi process-group=shop application-group=shop \
+             callable-object=handle_request\n<Location />\nRequire all granted\n</Location>"
+        ))
+        .with("substitute")
+    };
+    for options in ["response-socket-timeout=1", "socket-timeout=1"] {
+        let server = Server::start(group(options));
+        let mut slow = server.narrow_client();
+        slow.send_head(&Request::get(&format!("/blocks?length={}", 32 << 20)));
+        assert_eq!(slow.read_head().status, 200);
+        let line = server.log().wait_for(&[":error]", "MNF0051", "'shop'", "(1 s)"]);
+        assert!(line.contains("response-socket-timeout"), "{line}");
+        let rest = slow.read_rest();
+        assert!(rest.len() < 32 << 20 && !rest.ends_with(b"\r\n0\r\n\r\n"), "{}", rest.len());
+        server.get("/hello").expect(200, "hello");
+    }
+}
