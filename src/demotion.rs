@@ -147,10 +147,7 @@ impl Group {
             state.attach(|py| replica.residents.add_python_path(py, &lists));
         }
         drop(replica);
-        if let Some(slot) = main.pool().slot(id) {
-            slot.guests -= 1;
-        }
-        main.tell_pool_changed();
+        main.guest_leaves(id);
     }
 
     /// Hands a job on to where the group is now.

@@ -2,6 +2,7 @@
 //! takes another's place is in [`crate::succession`].
 
 mod name;
+mod signals;
 mod threads;
 
 use crate::exchange::ApplicationEnd;

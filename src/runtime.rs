@@ -181,15 +181,22 @@ impl Runtime {
         self.shared.set_shutdown_reason(reason);
     }
 
+    /// Has applications told of a signal that the process was sent, by its name and number. Returns at
+    /// once.
+    pub fn tell_signal(&self, signal: (&'static str, i32)) {
+        self.groups_there_are().iter().for_each(|group| group.tell_signal(signal));
+    }
+
     /// Has the GIL of every interpreter taken once, and returns at once: with the longest time for which
     /// one has been waited for since an earlier call.
     pub fn probe_gils(&self) -> Duration {
-        let groups: Vec<_> = {
-            let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
-            groups.by_name.values().cloned().collect()
-        };
-        let waits = groups.iter().chain([&self.main]).map(|group| group.probe_gils());
-        waits.max().unwrap_or_default()
+        let groups = self.groups_there_are();
+        groups.iter().map(|group| group.probe_gils()).max().unwrap_or_default()
+    }
+
+    fn groups_there_are(&self) -> Vec<Arc<Group>> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        groups.by_name.values().chain([&self.main]).cloned().collect()
     }
 
     fn group(&self, name: &GroupName) -> Result<Arc<Group>, Refusal> {

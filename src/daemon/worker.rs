@@ -36,6 +36,9 @@ pub mod descriptor {
 /// The signal by which httpd's parent says that it stops at once, or restarts so.
 pub const SERVER_STOPS: i32 = libc::SIGQUIT;
 
+/// Signals that mean nothing to the process itself: applications are told of them.
+const FOR_APPLICATIONS: [(&str, i32); 2] = [("SIGHUP", libc::SIGHUP), ("SIGUSR2", libc::SIGUSR2)];
+
 /// How long requests under way are waited for when httpd stops at once: as long as in its own processes.
 const SERVER_STOPS_LIMIT: Duration = Duration::from_secs(2);
 
@@ -202,6 +205,9 @@ impl Worker {
         let _ = rustix::io::read(self.signals, &mut [0; 8]);
         let heard = HEARD.swap(0, Ordering::SeqCst);
         let is_heard = |signal: i32| heard & 1 << signal != 0;
+        for signal in FOR_APPLICATIONS.into_iter().filter(|(_, number)| is_heard(*number)) {
+            self.server.runtime().tell_signal(signal);
+        }
         if is_heard(libc::SIGTERM) || is_heard(libc::SIGINT) {
             Some(Order::Terminate)
         } else if orphaned || is_heard(SERVER_STOPS) {
@@ -354,7 +360,8 @@ fn hear_signals() -> io::Result<&'static OwnedFd> {
     // It lives as long as the process, since a handler may run at any time.
     let wake: &'static OwnedFd = Box::leak(Box::new(rustix::event::eventfd(0, flags)?));
     WAKE.store(wake.as_raw_fd(), Ordering::SeqCst);
-    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGXCPU, SERVER_STOPS] {
+    let ours = [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGXCPU, SERVER_STOPS];
+    for signal in ours.into_iter().chain(FOR_APPLICATIONS.map(|(_, number)| number)) {
         // SAFETY: all bits zero is a valid sigaction, with an empty mask.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = note_signal as extern "C" fn(i32) as usize;

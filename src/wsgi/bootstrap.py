@@ -164,6 +164,7 @@ def provide_mod_wsgi(attributes, events, sources):
     module = types.ModuleType("mod_wsgi", "What the server tells its applications.")
     module.FileWrapper = FileWrapper
     module.RequestTimeout = RequestTimeout
+    events.reports_signals = bool(attributes["process_group"])
     module.request_data = host.request_data
     module.active_requests = ActiveRequests()
     for name in ("event_callbacks", "subscribe_events", "subscribe_shutdown", "subscribe_signals"):

@@ -11,6 +11,12 @@ event_callbacks = []
 # Those who are told only that the process stops.
 shutdown_callbacks = []
 
+# Those who are told only of signals.
+signal_callbacks = []
+
+# Whether this process tells of signals at all.
+reports_signals = False  # set by the bootstrap module
+
 # What counts the requests that have finished: see metrics.py. The server looks at this list as well.
 recorders = []
 
@@ -30,8 +36,11 @@ def subscribe_shutdown(callback):
 
 
 def subscribe_signals(callback):
-    """Takes a callback for signals, which only daemon processes get; usable as a decorator."""
-    log(4, f"subscribe_signals({callback!r}) has no effect: httpd's own processes report no signals")
+    """Has `callback(name, **event)` called for SIGHUP and SIGUSR2; usable as a decorator."""
+    if reports_signals:
+        signal_callbacks.append(callback)
+    else:
+        log(4, f"subscribe_signals({callback!r}) has no effect: httpd's own processes report no signals")
     return callback
 
 
@@ -53,6 +62,11 @@ def tell(callbacks, name, event):
 def process_stopping(reason):
     """Says that the process stops; threads of applications have not been waited for yet."""
     tell(event_callbacks + shutdown_callbacks, "process_stopping", {"shutdown_reason": reason})
+
+
+def process_signal(name, number):
+    """Says that the process was sent a signal that is left to applications."""
+    tell(event_callbacks + signal_callbacks, "process_signal", {"signame": name, "signum": number})
 
 
 class Observation:

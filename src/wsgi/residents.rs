@@ -60,6 +60,8 @@ pub(super) struct Events {
     recorders: Kept,
     /// Tells those who have subscribed that the process stops.
     stopping: Kept,
+    /// Tells those who have subscribed of a signal.
+    signal: Kept,
     /// The class `Observation` of events.py.
     pub(super) observation: Kept,
 }
@@ -155,7 +157,7 @@ impl Residents {
 
         let search_path = SearchPath::new(settings);
         search_path.add(&bootstrap, &options.python_path)?;
-        restrict(py, options, &stream)?;
+        restrict(py, options, &stream, &process)?;
         if let Some(interval) = options.switch_interval {
             let set = Object::import(py, c"sys")?.attribute(c"setswitchinterval")?;
             set.call([&Object::float(py, interval.seconds)?])?;
@@ -203,6 +205,7 @@ impl Residents {
                 callbacks: Kept::new(events.attribute(c"event_callbacks")?),
                 recorders: Kept::new(events.attribute(c"recorders")?),
                 stopping: Kept::new(events.attribute(c"process_stopping")?),
+                signal: Kept::new(events.attribute(c"process_signal")?),
                 observation: Kept::new(events.attribute(c"Observation")?),
             },
             keys: Guarded(RefCell::default()),
@@ -290,6 +293,18 @@ impl Residents {
         }
     }
 
+    /// Tells applications of a signal that the process was sent.
+    pub(crate) fn tell_signal(&self, py: Attached<'_>, (name, number): (&str, i32)) {
+        let told = Object::text(py, name).and_then(|name| {
+            let number = Object::integer(py, number.into())?;
+            self.events.signal.get(py).call([&name, &number])
+        });
+        if let Err(raised) = told {
+            let exception = Exception::take(py, raised);
+            tracing::warn!("nobody is told of {name}: {}", exception.traceback().trim_end());
+        }
+    }
+
     /// What the interpreter's end needs.
     pub(crate) fn exit_functions(&self, py: Attached<'_>) -> ExitFunctions {
         ExitFunctions {
@@ -319,7 +334,7 @@ impl Residents {
         for kept in [self.request_timeout, self.events.observation] {
             drop(kept.release(py));
         }
-        for kept in [self.events.callbacks, self.events.recorders] {
+        for kept in [self.events.callbacks, self.events.recorders, self.events.signal] {
             drop(kept.release(py));
         }
         self.running.release(py);
@@ -335,6 +350,7 @@ fn restrict<'py>(
     py: Attached<'py>,
     options: &Resolved,
     stream: &Object<'py>,
+    process: &Object<'py>,
 ) -> Result<(), Raised> {
     let Resolved { restrict_stdin, restrict_stdout, restrict_signal, .. } = *options;
     if !(restrict_stdin || restrict_stdout || restrict_signal) {
@@ -350,7 +366,7 @@ fn restrict<'py>(
     }
     if restrict_signal {
         let log = errors::info_function(stream)?;
-        module.attribute(c"restrict_signal")?.call([&log])?;
+        module.attribute(c"restrict_signal")?.call([&log, process])?;
     }
     Ok(())
 }

@@ -53,8 +53,8 @@ def restrict_stdout():
     sys.stdout = sys.__stdout__ = RestrictedStream("stdout", "WSGIRestrictStdout")
 
 
-def restrict_signal(log):
-    """Has registrations of signal handlers ignored: signals of a server process are httpd's.
+def restrict_signal(log, kind):
+    """Has registrations of signal handlers ignored: signals of a process of this kind are the server's.
 
     signal.signal() of the standard library calls what is replaced here, whenever it is imported.
     """
@@ -71,7 +71,7 @@ def restrict_signal(log):
         stack = "".join(traceback.format_stack(frame)).rstrip()
         log(
             f"a handler for signal {int(signalnum)} was not registered (WSGIRestrictSignal): "
-            f"signals of this process belong to httpd\n{stack}"
+            f"signals of this {kind} belong to the server\n{stack}"
         )
         return handler
 

@@ -166,3 +166,87 @@ fn a_process_without_threads_is_its_script_and_begins_again_when_that_has_ended(
     });
     server.log().wait_for(&["process group 'service' ends", "its script has ended"]);
 }
+
+/// Notes the signals it is told of.
+const TOLD: &str = r#"
+import os, signal, threading, mod_wsgi
+
+STATE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "state")
+
+def note(text):
+    with open(os.path.join(STATE, "signals"), "a") as file:
+        file.write(f"{mod_wsgi.application_group} {text}\n")
+
+@mod_wsgi.subscribe_signals
+def told(name, **event):
+    note(f"{name} {sorted(event.items())}")
+
+@mod_wsgi.subscribe_events
+def any_event(name, **event):
+    if name == "process_signal":
+        note(f"event {event['signame']}")
+
+@mod_wsgi.subscribe_shutdown
+def stopping(name, **event):
+    note(f"{name} {event['shutdown_reason']}")
+
+signal.signal(signal.SIGUSR2, lambda *arguments: note("never called"))
+
+def application(environ, start_response):
+    start_response("200 OK", [("X-Process", str(os.getpid()))])
+    if environ["PATH_INFO"] == "/held":
+        with open(os.path.join(STATE, "held"), "rb") as gate:
+            gate.read(1)
+    return [b"fine"]
+"#;
+
+#[test]
+fn signals_that_mean_nothing_to_the_process_are_told_to_applications_in_every_interpreter() {
+    let conf = groups(
+        "WSGIDaemonProcess shop threads=1\nWSGIProcessGroup shop\n\
+         WSGIScriptAlias /a ${APPS}/told.wsgi application-group=a\n\
+         WSGIScriptAlias /main ${APPS}/told.wsgi application-group=%{GLOBAL}\n\
+         <Location />\nRequire all granted\n</Location>",
+    );
+    let server =
+        Server::start_with(conf, |root| crate::harness::write(root, "apps/told.wsgi", TOLD));
+    for url in ["/a", "/main"] {
+        server.get(url).expect(200, "fine");
+    }
+    let [worker] = server.workers()[..] else { panic!("one process") };
+    let restricted = ["WSGIRestrictSignal", "worker process of process group 'shop'"];
+    server.log().wait_for_count(&restricted, 2);
+    // The only thread of one of them is busy with a request.
+    let gate = server.gate("held");
+    let mut client = server.client();
+    client.send_head(&Request::get("/a/held"));
+    gate.held();
+    let notes = || {
+        let text = fs::read_to_string(server.path("state/signals")).unwrap_or_default();
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let mut expected = Vec::new();
+    for (number, name) in [(libc::SIGUSR2, "SIGUSR2"), (libc::SIGHUP, "SIGHUP")] {
+        signal(worker, number);
+        for group in ["", "a"] {
+            expected.push(format!("{group} event {name}"));
+            expected.push(format!(
+                "{group} process_signal [('signame', '{name}'), ('signum', {number})]"
+            ));
+        }
+        expected.sort();
+        eventually("all are told", || Some(()).filter(|()| notes() == expected));
+    }
+    gate.open();
+    client.read("GET").expect(200, "fine");
+    assert_eq!(server.workers(), [worker]);
+    // The others are told as a stop.
+    signal(worker, libc::SIGUSR1);
+    for group in ["", "a"] {
+        expected.push(format!("{group} process_stopping graceful_signal"));
+    }
+    expected.sort();
+    eventually("all are told", || Some(()).filter(|()| notes() == expected));
+}
