@@ -124,6 +124,8 @@ codes! {
     FewDescriptors = 50,
     /// A response was cut off since its client has taken nothing of it for too long.
     ResponseNotTaken = 51,
+    /// The system does not have the locale of a process group.
+    NoLocale = 52,
 }
 
 impl Code {

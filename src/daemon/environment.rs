@@ -2,6 +2,7 @@
 
 use super::identity::Account;
 use super::{ProcessGroup, Python};
+use crate::Code;
 use std::env;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -59,8 +60,9 @@ fn set_locale(group: &ProcessGroup) -> Option<String> {
     };
     let warning = || {
         format!(
-            "process group '{}': {option}={} is no locale of this system, and that of C is used; \
+            "{}: process group '{}': {option}={} is no locale of this system, and that of C is used; \
              locale -a lists those it has",
+            Code::NoLocale,
             group.name,
             String::from_utf8_lossy(given)
         )
@@ -192,7 +194,7 @@ mod tests {
             assert_eq!(
                 set_up_here(&group).as_deref(),
                 Some(
-                    "process group 'workers': locale=xx_YY is no locale of this system, and that of C is \
+                    "MNF0052: process group 'workers': locale=xx_YY is no locale of this system, and that of C is \
                      used; locale -a lists those it has"
                 )
             );
