@@ -126,6 +126,8 @@ codes! {
     ResponseNotTaken = 51,
     /// The system does not have the locale of a process group.
     NoLocale = 52,
+    /// The file of a request lies outside of the root directory of its process group.
+    OutsideChroot = 53,
 }
 
 impl Code {

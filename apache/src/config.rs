@@ -111,6 +111,8 @@ pub(crate) struct Preload {
     pub(crate) process_group: GroupName,
     /// Where it is.
     pub(crate) script: Arc<Script>,
+    /// It is what an alias stands for: a path outside of the root directory that its processes may have.
+    pub(crate) of_alias: bool,
     /// The interpreter that loads it.
     pub(crate) application_group: GroupRule,
 }

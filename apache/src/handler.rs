@@ -7,15 +7,16 @@ use crate::nesting::Nesting;
 use crate::request::Request;
 use crate::response::{Responder, Sent};
 use crate::rules::Rules;
-use crate::target::Target;
+use crate::target::{Target, script_at};
 use crate::variables::Variables;
 use crate::{boundary, child, daemons, log, naming, process_groups, signals};
 use httpd_sys::*;
+use manifold::daemon::ProcessGroup;
 use manifold::{Answer, Code, Event, GroupName, Job, Level, Peer, Refusal, Reload, Reply, Script};
 use std::ffi::{OsStr, c_int};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 
 /// Content handler hook.
@@ -57,19 +58,32 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
     if !rules.allows_process_group(&process_group) {
         return refuse(r, &asked, &restricted(&process_group, rules));
     }
+    let daemon = match daemon(r, &process_group) {
+        Ok(daemon) => daemon,
+        Err(refusal) => return refuse(r, &asked, &refusal),
+    };
+    let seen = match daemon.map(|group| as_seen_by(r, group, target, &script)) {
+        None => Seen { script: Arc::clone(&script), file: None },
+        Some(Ok(seen)) => seen,
+        Some(Err(refusal)) => return refuse(r, &asked, &refusal),
+    };
     if rules.pass_request == Some(true) {
         say_that_no_request_is_passed(r);
     }
+    let variables = match seen.file {
+        None => variables,
+        Some(file) => variables.with_file(file),
+    };
     let fill = |job: &mut Job| {
-        variables.fill(job, &script, target.handler_script);
-        job.script = Some(Arc::clone(&script));
+        variables.fill(job, &seen.script, target.handler_script);
+        job.script = Some(Arc::clone(&seen.script));
         job.reload = config.script_reloading.unwrap_or(Reload::Module);
         job.timeout = rules.timeout.flatten();
         job.is_idle_talk = rules.ignore_activity.unwrap_or(false);
         job.verbosity = log::request_verbosity(r);
     };
-    if !process_group.is_main() {
-        return answer_by_daemon(r, rules, &asked, &process_group, fill);
+    if let Some(group) = daemon {
+        return answer_by_daemon(r, rules, &asked, group, fill);
     }
     let runtime = match child::runtime() {
         Ok(runtime) => runtime,
@@ -86,26 +100,74 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
     }
 }
 
+/// The file that the URL of a request stands for. A handler script is another one, the administrator's.
+fn file<'r>(r: Request<'r>) -> &'r Path {
+    Path::new(OsStr::from_bytes(r.text(r.record().filename)))
+}
+
+/// The process group that serves a request, unless httpd does.
+///
+/// # Errors
+///
+/// There is none of that name for this server, or it does not serve such files.
+fn daemon<'r>(r: Request<'r>, name: &GroupName) -> Result<Option<&'r ProcessGroup>, Refusal> {
+    if name.is_main() {
+        return Ok(None);
+    }
+    let group = &process_groups::find(r, name)?.group;
+    group.owner.admit(file(r))?;
+    Ok(Some(group))
+}
+
+/// What answers a request, as the process sees it that runs it.
+struct Seen {
+    script: Arc<Script>,
+    /// The file that the URL stands for, where that is another path there.
+    file: Option<PathBuf>,
+}
+
+/// What a process sees of a request that its root directory makes another: the paths of files. That of a
+/// handler script is taken as it was configured.
+fn as_seen_by(
+    r: Request<'_>,
+    group: &ProcessGroup,
+    target: &Target<'_>,
+    script: &Arc<Script>,
+) -> Result<Seen, Refusal> {
+    let Some(root) = &group.identity.chroot else {
+        return Ok(Seen { script: Arc::clone(script), file: None });
+    };
+    let outside = || {
+        let detail = format!(
+            "'{}' lies outside of chroot={} of process group '{}'",
+            file(r).display(),
+            root.display(),
+            group.name
+        );
+        Refusal::new(Code::OutsideChroot, detail)
+    };
+    let file = group.identity.path_inside(file(r)).ok_or_else(outside)?.into_owned();
+    let script = match target.handler_script {
+        Some(_) => Arc::clone(script),
+        None => {
+            let path = file.as_os_str().as_bytes();
+            Arc::new(script_at(r, path, script.callable().to_bytes()).map_err(|_| outside())?)
+        }
+    };
+    Ok(Seen { script, file: Some(file) })
+}
+
 /// Answers a request by a process of a process group.
 fn answer_by_daemon(
     r: Request<'_>,
     rules: &Rules,
     asked: &Asked<'_>,
-    process_group: &GroupName,
+    group: &ProcessGroup,
     fill: impl FnOnce(&mut Job),
 ) -> c_int {
-    let group = match process_groups::find(r, process_group) {
-        Ok(daemon) => &daemon.group,
-        Err(refusal) => return refuse(r, asked, &refusal),
-    };
-    // A handler script is the administrator's; whose the file is that it works on is the question.
-    let file = Path::new(OsStr::from_bytes(r.text(r.record().filename)));
-    if let Err(refusal) = group.owner.admit(file) {
-        return refuse(r, asked, &refusal);
-    }
-    let Some(workers) = daemons::workers(process_group) else {
+    let Some(workers) = daemons::workers(&group.name) else {
         let detail =
-            format!("this process knows of no processes of process group '{process_group}'");
+            format!("this process knows of no processes of process group '{}'", group.name);
         return refuse(r, asked, &Refusal::new(Code::Internal, detail));
     };
     let silence = group.timeouts.socket.unwrap_or_else(|| r.timeout());

@@ -11,6 +11,7 @@ use manifold::{
     daemon,
 };
 use std::collections::HashSet;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 /// Loads the scripts that the main server and its virtual hosts name, into all replicas of all groups
@@ -30,7 +31,7 @@ pub(crate) fn load_all(runtime: &Runtime, main: *mut server_rec) {
             }
             let started = runtime.dispatch_to_each(&group, |job| {
                 job.task = Task::Load;
-                job.script = Some(script_of(preload, config));
+                job.script = Some(script_of(preload, config, &daemon::Identity::default()));
             });
             loading.push((next, started));
         }
@@ -47,7 +48,11 @@ pub(crate) fn load_all(runtime: &Runtime, main: *mut server_rec) {
 }
 
 /// The scripts that processes of a process group load when they start.
-pub(crate) fn of_group(main: *mut server_rec, name: &GroupName) -> Vec<daemon::Preload> {
+pub(crate) fn of_group(
+    main: *mut server_rec,
+    process_group: &daemon::ProcessGroup,
+) -> Vec<daemon::Preload> {
+    let name = &process_group.name;
     let mut seen = HashSet::new();
     let mut preloads = Vec::new();
     let mut next = main;
@@ -57,8 +62,9 @@ pub(crate) fn of_group(main: *mut server_rec, name: &GroupName) -> Vec<daemon::P
         let config = unsafe { config::server(next) };
         for preload in config.preloads.iter().filter(|preload| preload.process_group == *name) {
             let group = group_of(preload, server);
-            if seen.insert((group.clone(), preload.script.path_bytes())) {
-                preloads.push(daemon::Preload::new(group, &script_of(preload, config)));
+            let script = script_of(preload, config, &process_group.identity);
+            if seen.insert((group.clone(), script.path_bytes().to_vec())) {
+                preloads.push(daemon::Preload::new(group, &script));
             }
         }
         next = server.next;
@@ -66,10 +72,18 @@ pub(crate) fn of_group(main: *mut server_rec, name: &GroupName) -> Vec<daemon::P
     preloads
 }
 
-fn script_of(preload: &Preload, config: &ServerConfig) -> Arc<Script> {
+/// The script, as processes of this kind see it. One that an alias stands for and that they do not see
+/// stays as it is: their line about it names it.
+fn script_of(preload: &Preload, config: &ServerConfig, identity: &daemon::Identity) -> Arc<Script> {
+    let script = &preload.script;
+    let inside = identity.path_inside(script.path()).filter(|_| preload.of_alias);
+    let moved = inside.filter(|path| path != script.path()).and_then(|path| {
+        Script::new(path.as_os_str().as_bytes(), script.callable().to_bytes()).ok()
+    });
+    let script = moved.map_or_else(|| Arc::clone(script), Arc::new);
     match config.case_sensitivity {
-        Some(false) => Arc::new(preload.script.case_insensitive()),
-        _ => Arc::clone(&preload.script),
+        Some(false) => Arc::new(script.case_insensitive()),
+        _ => script,
     }
 }
 

@@ -83,18 +83,31 @@ thread_local! {
 
 fn recent_or_new(path: &[u8], name: &[u8], case_counts: bool) -> Result<Arc<Script>, NulError> {
     RECENT.with_borrow_mut(|recent| {
-        if let Some((script, counted)) = recent
+        if let Some((latest, counted)) = recent
             && *counted == case_counts
-            && script.path_bytes() == path
-            && script.callable().to_bytes() == name
+            && latest.path_bytes() == path
+            && latest.callable().to_bytes() == name
         {
-            return Ok(Arc::clone(script));
+            return Ok(Arc::clone(latest));
         }
-        let script = Script::new(path, name)?;
-        let script = Arc::new(if case_counts { script } else { script.case_insensitive() });
+        let script = Arc::new(script(path, name, case_counts)?);
         *recent = Some((Arc::clone(&script), case_counts));
         Ok(script)
     })
+}
+
+/// The script at a path, as the server of a request tells paths apart.
+///
+/// # Errors
+///
+/// Either text holds a NUL byte.
+pub(crate) fn script_at(r: Request<'_>, path: &[u8], callable: &[u8]) -> Result<Script, NulError> {
+    script(path, callable, mapping::case_sensitive(r))
+}
+
+fn script(path: &[u8], callable: &[u8], case_counts: bool) -> Result<Script, NulError> {
+    let script = Script::new(path, callable)?;
+    Ok(if case_counts { script } else { script.case_insensitive() })
 }
 
 /// The name that a rule means for this request.

@@ -7,6 +7,8 @@ use httpd_sys::*;
 use manifold::{Job, Script};
 use std::borrow::Cow;
 use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Variables that httpd makes for CGI programs and that are none of an application's business.
@@ -34,6 +36,8 @@ pub(crate) struct Variables<'r> {
     head_as_get: bool,
     rewrite: Rewrite,
     request_id: Cow<'r, [u8]>,
+    /// SCRIPT_FILENAME, where it is not what httpd says.
+    file: Option<PathBuf>,
 }
 
 impl<'r> Variables<'r> {
@@ -68,6 +72,7 @@ impl<'r> Variables<'r> {
             head_as_get: false,
             rewrite: Rewrite::default(),
             request_id: request_id(r),
+            file: None,
         }
     }
 
@@ -91,6 +96,11 @@ impl<'r> Variables<'r> {
     /// SCRIPT_NAME, as httpd says it.
     pub(crate) fn script_name(&self) -> &[u8] {
         &self.script_name
+    }
+
+    /// The same for a process to which the file that the URL stands for has another path.
+    pub(crate) fn with_file(self, file: PathBuf) -> Self {
+        Self { file: Some(file), ..self }
     }
 
     /// Writes them into a job for a request, which `script` answers.
@@ -137,6 +147,10 @@ impl<'r> Variables<'r> {
             {
                 continue;
             }
+            let value = match &self.file {
+                Some(file) if name == b"SCRIPT_FILENAME" => file.as_os_str().as_bytes(),
+                _ => value,
+            };
             let seen_as_get = self.head_as_get && name == b"REQUEST_METHOD" && value == b"HEAD";
             job.variables.push(name, if seen_as_get { b"GET" } else { value });
         }

@@ -3,9 +3,10 @@
 
 use crate::{GroupName, paths};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A process group: worker processes that are alike, behind one name.
@@ -64,6 +65,16 @@ pub struct Identity {
     pub chroot: Option<PathBuf>,
     /// The file mode creation mask.
     pub umask: Option<u32>,
+}
+
+impl Identity {
+    /// The path of a file as the process sees it; `None` where it lies outside of its root directory.
+    pub fn path_inside<'a>(&self, path: &'a Path) -> Option<Cow<'a, Path>> {
+        match &self.chroot {
+            None => Some(Cow::Borrowed(path)),
+            Some(root) => Some(Path::new("/").join(path.strip_prefix(root).ok()?).into()),
+        }
+    }
 }
 
 /// A user or group.
@@ -230,5 +241,25 @@ impl ProcessGroup {
             server_metrics: false,
             owner: Owner::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_that_inside_of_the_root_directory_or_none() {
+        let inside = |root: Option<&str>, path| {
+            let identity = Identity { chroot: root.map(PathBuf::from), ..Identity::default() };
+            identity.path_inside(Path::new(path)).map(|path| path.display().to_string())
+        };
+        let is = |path: &str| Some(path.to_owned());
+        assert_eq!(inside(None, "/srv/app.wsgi"), is("/srv/app.wsgi"));
+        assert_eq!(inside(Some("/srv/jail"), "/srv/jail/app.wsgi"), is("/app.wsgi"));
+        assert_eq!(inside(Some("/srv/jail/"), "/srv/jail//a/b"), is("/a/b"));
+        assert_eq!(inside(Some("/srv/jail"), "/srv/jailed/app.wsgi"), None);
+        assert_eq!(inside(Some("/srv/jail"), "/srv/app.wsgi"), None);
+        assert_eq!(inside(Some("/"), "/srv/app.wsgi"), is("/srv/app.wsgi"));
     }
 }

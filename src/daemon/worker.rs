@@ -42,9 +42,9 @@ const FOR_APPLICATIONS: [(&str, i32); 2] = [("SIGHUP", libc::SIGHUP), ("SIGUSR2"
 /// How long requests under way are waited for when httpd stops at once: as long as in its own processes.
 const SERVER_STOPS_LIMIT: Duration = Duration::from_secs(2);
 
-/// How many descriptors a connection takes at most: its socket, twice, and what is kept of a response for
-/// a slow client, twice.
-const DESCRIPTORS: usize = 4;
+/// How many descriptors a connection takes at most: its socket, what is kept of a response for a slow
+/// client, and a file under way.
+const DESCRIPTORS: usize = 3;
 
 /// How many descriptors are for all else: the interpreters and what applications open.
 const OTHER_DESCRIPTORS: usize = 256;

@@ -68,7 +68,7 @@ impl Place {
             server_user: child::server_user(),
             parent: std::process::id(),
             pause: Duration::ZERO,
-            preloads: preload::of_group(main, &group.name),
+            preloads: preload::of_group(main, group),
         };
         let mut place = Self {
             group: Arc::clone(group),

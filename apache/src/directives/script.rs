@@ -63,7 +63,7 @@ fn alias(directive: &mut Directive<'_>, from: AliasedPaths) -> Result<(), String
         && !contains_form(application.as_bytes())
         && !(matches!(from, AliasedPaths::Pattern(_)) && target.to_bytes().contains(&b'$'))
     {
-        preload(directive, target.to_bytes(), process.clone(), group.clone())?;
+        preload(directive, target.to_bytes(), true, process.clone(), group.clone())?;
     }
     directive.server().aliases.push(Arc::new(ScriptAlias { from, target, options }));
     Ok(())
@@ -94,7 +94,7 @@ pub(super) fn import_script(directive: &mut Directive<'_>) -> Result<(), String>
     match process {
         GroupRule::Fixed(process) => {
             let embedded = process.is_main();
-            preload(directive, &path, process, application)?;
+            preload(directive, &path, false, process, application)?;
             directive.server().needs_python |= embedded;
             Ok(())
         }
@@ -110,6 +110,7 @@ pub(super) fn import_script(directive: &mut Directive<'_>) -> Result<(), String>
 fn preload(
     directive: &mut Directive<'_>,
     path: &[u8],
+    of_alias: bool,
     process_group: GroupName,
     application_group: GroupRule,
 ) -> Result<(), String> {
@@ -133,7 +134,7 @@ fn preload(
     }
     let script = Script::new(path, DEFAULT_CALLABLE)
         .map_err(|_| directive.refuse(path, "a path without NUL bytes"))?;
-    let preload = Preload { process_group, script: Arc::new(script), application_group };
+    let preload = Preload { process_group, script: Arc::new(script), of_alias, application_group };
     directive.server().preloads.push(Arc::new(preload));
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Process groups: worker processes, how they live, and what clients see when they fail.
 
+mod chroot;
 mod descriptors;
 mod faults;
 mod life;
