@@ -27,6 +27,11 @@ def application(environ, start_response):
             gate.read(1)
     if path == "/silent":
         time.sleep(3600)
+    if path == "/burn":
+        while time.process_time() < 1.5:
+            pass
+    if path == "/greedy":
+        bytearray(4 << 30)
     if path == "/wide":
         start_response("200 OK", [("X-Wide", "x" * 40000)])
         return [b"wide"]

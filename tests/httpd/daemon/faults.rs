@@ -93,6 +93,39 @@ fn a_process_that_stands_still_is_a_504_or_a_503_where_it_takes_no_connection() 
 }
 
 #[test]
+fn what_finds_no_room_in_the_backlog_is_a_503() {
+    let server =
+        Server::start(conf("listen-backlog=1 socket-timeout=1 connect-timeout=1").threads(16));
+    let former = process(&server);
+    signal(former, libc::SIGSTOP);
+    let statuses = at_once(12, |_| server.get("/").status);
+    // One goes on the connection that was kept, which the process had taken.
+    let late = statuses.iter().filter(|status| **status == 504).count();
+    assert!(late <= 1 && statuses.iter().all(|status| matches!(status, 503 | 504)), "{statuses:?}");
+    server.log().wait_for(&[":error]", "MNF0039", "'shop'", "connect-timeout (1 s"]);
+    signal(former, libc::SIGCONT);
+    assert_eq!(process(&server), former);
+}
+
+#[test]
+fn a_process_that_stops_in_the_middle_of_a_body_is_a_504() {
+    let server = serve("socket-timeout=1");
+    let former = process(&server);
+    let body = crate::harness::pattern(300_000);
+    let mut client = server.client();
+    let length = body.len().to_string();
+    let post = Request::new("POST", "/").header("Content-Length", &length);
+    client.send_head(&post.header("Expect", "100-continue"));
+    assert_eq!(client.read_head().status, 100, "the application reads");
+    signal(former, libc::SIGSTOP);
+    client.write(&body);
+    assert_eq!(client.read("POST").status, 504);
+    server.log().wait_for(&[":error]", "MNF0041", "socket-timeout (1 s)", "still busy"]);
+    signal(former, libc::SIGCONT);
+    assert_eq!(process(&server), former);
+}
+
+#[test]
 fn requests_that_wait_too_long_are_504_and_never_run() {
     let server = serve("threads=1 queue-timeout=1");
     process(&server);

@@ -132,6 +132,49 @@ fn a_process_that_is_told_to_go_gracefully_serves_until_it_has_nothing_to_do() {
 }
 
 #[test]
+fn a_request_that_does_not_end_holds_no_stop_up_for_longer_than_its_limits() {
+    for (number, options) in [
+        (libc::SIGTERM, "shutdown-timeout=1"),
+        (libc::SIGUSR1, "graceful-timeout=1 shutdown-timeout=1"),
+        (libc::SIGUSR1, "eviction-timeout=1 shutdown-timeout=1"),
+    ] {
+        let server = serve(&format!("threads=2 {options}"));
+        let former = process(&server);
+        let gate = server.gate("held");
+        let mut client = server.client();
+        client.send_head(&Request::get("/held"));
+        gate.held();
+        signal(former, number);
+        server.log().wait_for(&[":warn]", "MNF0015", "'shop'", "shutdown-timeout (1 s)"]);
+        assert_eq!(client.read("GET").status, 502, "{options}");
+        replaced(&server, former);
+        // The gate was held open by the process that has gone.
+        drop(gate);
+    }
+}
+
+#[test]
+fn a_process_that_has_used_up_its_time_on_the_processor_is_replaced() {
+    let server = serve("cpu-time-limit=1");
+    let former = process(&server);
+    server.get("/burn").expect(200, &format!("{former} 0"));
+    replaced(&server, former);
+    server.log().wait_for(&["process group 'shop' ends", "cpu-time-limit"]);
+    assert_eq!(told(&server)[0], "process_stopping cpu_time_limit");
+}
+
+#[test]
+fn memory_beyond_the_limit_is_an_exception_and_the_process_stays() {
+    for option in ["memory-limit", "virtual-memory-limit"] {
+        let server = serve(&format!("threads=2 {option}=2147483648"));
+        let former = process(&server);
+        assert_eq!(server.get("/greedy").status, 500);
+        server.log().wait_for(&[":error]", "MemoryError"]);
+        assert_eq!(process(&server), former, "{option}");
+    }
+}
+
+#[test]
 fn a_script_that_has_changed_is_served_anew_and_the_request_that_finds_it_is_not_lost() {
     let server = serve("");
     let former = process(&server);
