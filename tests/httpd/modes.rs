@@ -200,6 +200,39 @@ fn runs_python(server: &Server) -> bool {
 }
 
 #[test]
+fn a_process_group_is_named_by_the_server_the_host_the_mount_or_a_variable() {
+    let named =
+        ["manifold.test:${PORT}", "asked.test:${PORT}", "manifold.test:${PORT}|/mount", "chosen"];
+    let groups: String = named.map(|name| format!("WSGIDaemonProcess \"{name}\"\n")).concat();
+    let place = |path: &str, more: &str| format!("<Location /{path}>\n{more}\n</Location>\n");
+    let conf = Conf::new(&groups)
+        .with("setenvif")
+        .and("WSGIScriptAlias /option ${APPS}/own.wsgi process-group=%{ENV:CHOICE}")
+        .and("WSGIScriptAlias /mount ${APPS}/own.wsgi process-group=%{RESOURCE}")
+        .and("WSGIScriptAlias / ${APPS}/own.wsgi application-group=app")
+        .and("SetEnvIf Request_URI . CHOICE=chosen\nSetEnvIf Request_URI /again CHOICE=%{SERVER}")
+        .and(&place("server", "WSGIProcessGroup %{SERVER}"))
+        .and(&place("host", "WSGIProcessGroup %{HOST}"))
+        .and(&place("variable", "WSGIProcessGroup %{ENV:CHOICE}"))
+        .and(&place("again", "WSGIProcessGroup %{ENV:CHOICE}"))
+        .and("<Location />\nRequire all granted\n</Location>");
+    let server = serve(conf, SHOWING);
+    let port = server.port();
+    for (path, name) in [
+        ("/server", format!("manifold.test:{port}")),
+        ("/host", format!("asked.test:{port}")),
+        ("/variable", "chosen".to_owned()),
+        ("/option", "chosen".to_owned()),
+        ("/again", format!("manifold.test:{port}")),
+        ("/mount/x", format!("manifold.test:{port}|/mount")),
+    ] {
+        let answer = server.send(&Request::get(path).header("Host", &format!("asked.test:{port}")));
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        assert_eq!(answer.fact("mod_wsgi.process_group"), format!("'{name}'"), "{path}");
+    }
+}
+
+#[test]
 fn httpd_runs_no_python_where_all_applications_are_in_process_groups() {
     let server = serve(conf(""), SHOWING);
     assert_eq!(server.get("/daemon").status, 200);

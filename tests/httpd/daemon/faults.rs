@@ -1,6 +1,6 @@
 //! What clients see when a worker process fails, and what the log says.
 
-use super::{conf, connections, process, serve, signal};
+use super::{conf, connections, halt, process, serve, signal};
 use crate::harness::{Request, Server, at_once, eventually};
 
 #[test]
@@ -42,7 +42,7 @@ fn a_request_that_had_not_started_is_served_by_the_next_process_whatever_its_met
     let server = serve("");
     let former = process(&server);
     // It cannot start anything, but its socket takes what comes.
-    signal(former, libc::SIGSTOP);
+    halt(former);
     let body = crate::harness::pattern(300_000);
     let answers = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..4)
@@ -83,7 +83,7 @@ fn a_process_that_never_answers_is_a_504_after_socket_timeout() {
 fn a_process_that_stands_still_is_a_504_or_a_503_where_it_takes_no_connection() {
     let server = serve("socket-timeout=1 connect-timeout=1");
     let former = process(&server);
-    signal(former, libc::SIGSTOP);
+    halt(former);
     assert_eq!(server.get("/").status, 504);
     server.log().wait_for(&[":error]", "MNF0041", "no thread became free"]);
     assert_eq!(server.get("/").status, 503);
@@ -97,7 +97,7 @@ fn what_finds_no_room_in_the_backlog_is_a_503() {
     let server =
         Server::start(conf("listen-backlog=1 socket-timeout=1 connect-timeout=1").threads(16));
     let former = process(&server);
-    signal(former, libc::SIGSTOP);
+    halt(former);
     let statuses = at_once(12, |_| server.get("/").status);
     // One goes on the connection that was kept, which the process had taken.
     let late = statuses.iter().filter(|status| **status == 504).count();
@@ -117,7 +117,7 @@ fn a_process_that_stops_in_the_middle_of_a_body_is_a_504() {
     let post = Request::new("POST", "/").header("Content-Length", &length);
     client.send_head(&post.header("Expect", "100-continue"));
     assert_eq!(client.read_head().status, 100, "the application reads");
-    signal(former, libc::SIGSTOP);
+    halt(former);
     client.write(&body);
     assert_eq!(client.read("POST").status, 504);
     server.log().wait_for(&[":error]", "MNF0041", "socket-timeout (1 s)", "still busy"]);
@@ -199,4 +199,20 @@ fn several_processes_share_the_requests_and_one_that_dies_costs_no_other_request
     let victim = server.workers()[0];
     signal(victim, libc::SIGKILL);
     (0..20).for_each(|_| assert_ne!(process(&server), victim));
+}
+
+#[test]
+fn a_request_goes_to_the_process_that_has_least_to_do() {
+    let server = serve("processes=2 threads=4");
+    let gate = server.gate("held");
+    let mut client = server.client();
+    client.send_head(&Request::get("/held"));
+    gate.held();
+    let idle = process(&server);
+    (0..9).for_each(|_| assert_eq!(process(&server), idle));
+    gate.open();
+    let busy = client.read("GET").header("X-Process").and_then(|id| id.parse().ok());
+    assert!(busy.is_some_and(|busy: u32| busy != idle), "{busy:?}");
+    // From now on it has its turn as well.
+    eventually("both answer", || Some(()).filter(|()| process(&server) != idle));
 }

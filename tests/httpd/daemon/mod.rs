@@ -9,7 +9,7 @@ mod pythons;
 mod restarts;
 mod starting;
 
-use crate::harness::{Conf, Server};
+use crate::harness::{Conf, Server, eventually};
 use std::path::PathBuf;
 
 /// A configuration with process groups of its own, and no other.
@@ -41,6 +41,19 @@ fn signal(process: u32, signal: i32) {
     let process = libc::pid_t::try_from(process).expect("a process id fits");
     // SAFETY: kill takes no pointers; the process is a worker of this test's server.
     assert_eq!(unsafe { libc::kill(process, signal) }, 0, "it takes the signal");
+}
+
+/// Has a process stand still; returns when all its threads do, which takes a moment.
+fn halt(process: u32) {
+    signal(process, libc::SIGSTOP);
+    eventually("it stands still", || {
+        let threads = std::fs::read_dir(format!("/proc/{process}/task")).ok()?;
+        let stands = |thread: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        };
+        threads.flatten().all(stands).then_some(())
+    });
 }
 
 /// How many connections there are to the sockets of workers, by the kernel's own account.
