@@ -20,6 +20,7 @@
 
 mod client;
 mod conf;
+mod gate;
 mod log;
 mod server;
 
