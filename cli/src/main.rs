@@ -1,0 +1,45 @@
+//! `manifold`, the command line: it serves applications with httpd and mod_manifold, and finds out what is
+//! wrong with a server. It links neither Python nor httpd; what it has to know of either, it asks their
+//! programs.
+
+mod app;
+mod conf;
+mod failure;
+mod home;
+mod httpd;
+mod installation;
+mod options;
+mod serve;
+mod server_root;
+mod terminal;
+mod user;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// WSGI applications on Apache httpd, by mod_manifold.
+#[derive(Parser)]
+#[command(name = "manifold", version, about, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve an application with httpd in the foreground; Ctrl-C stops it
+    Serve(options::Serve),
+    /// Write the configuration that `serve` uses to a folder, with an apachectl, and keep it
+    Setup(options::Setup),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Serve(options) => serve::run(&options),
+        Command::Setup(options) => server_root::set_up(&options),
+    };
+    done.unwrap_or_else(|failure| {
+        terminal::complain(&failure);
+        ExitCode::FAILURE
+    })
+}
