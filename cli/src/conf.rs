@@ -220,12 +220,6 @@ impl Text<'_> {
         }
         let mut path = String::new();
         for folder in &options.python.python_path {
-            if !folder.is_dir() {
-                return fail(format!(
-                    "--python-path {}: there is no such folder",
-                    folder.display()
-                ));
-            }
             let folder = crate::user::absolute(folder)?;
             let separator = if path.is_empty() { "" } else { ":" };
             let _ = write!(path, "{separator}{}", plain(&folder)?);
@@ -349,10 +343,7 @@ impl Text<'_> {
 
     fn documents(&self) -> Outcome<std::path::PathBuf> {
         match &self.plan.options.document_root {
-            Some(folder) if folder.is_dir() => crate::user::absolute(folder),
-            Some(folder) => {
-                fail(format!("--document-root {}: there is no such folder", folder.display()))
-            }
+            Some(folder) => crate::user::absolute(folder),
             None => Ok(self.plan.root.join("htdocs")),
         }
     }

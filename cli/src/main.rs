@@ -3,7 +3,10 @@
 //! programs.
 
 mod app;
+mod check;
+mod compatibility;
 mod conf;
+mod explain;
 mod failure;
 mod home;
 mod httpd;
@@ -31,12 +34,15 @@ enum Command {
     Serve(options::Serve),
     /// Write the configuration that `serve` uses to a folder, with an apachectl, and keep it
     Setup(options::Setup),
+    /// Have httpd look at a configuration; explains what is wrong, and lists what differs from mod_wsgi
+    Check(options::Check),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(options) => serve::run(&options),
         Command::Setup(options) => server_root::set_up(&options),
+        Command::Check(options) => check::run(&options),
     };
     done.unwrap_or_else(|failure| {
         terminal::complain(&failure);

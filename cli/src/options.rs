@@ -99,6 +99,15 @@ pub(crate) struct Setup {
     pub(crate) server_root: PathBuf,
 }
 
+/// `manifold check`
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// The configuration [default: that of the system's httpd]
+    pub(crate) conf: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) at: Where,
+}
+
 /// What a server is like.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Server {

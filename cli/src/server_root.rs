@@ -150,16 +150,25 @@ fn check_readable(
         }
     }
     let files = app.files();
-    let documents = options.document_root.iter().chain(&options.python.python_path);
-    let files: Vec<_> = files.iter().chain(documents).map(PathBuf::as_path).collect();
-    match user::obstacle(user, &files)? {
-        None => Ok(()),
-        Some(obstacle) => fail(format!(
+    let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
+    if let Some(obstacle) = user::obstacle(user, &files)? {
+        return fail(format!(
             "{whom} cannot read {} because of {obstacle}. Put it where everyone can read it, for example \
              below /srv, or serve it as an ordinary user",
             app.describe()
-        )),
+        ));
     }
+    let documents = options.document_root.iter().map(|folder| ("--document-root", folder));
+    let packages = options.python.python_path.iter().map(|folder| ("--python-path", folder));
+    for (option, folder) in documents.chain(packages) {
+        if !folder.is_dir() {
+            return fail(format!("{option} {}: there is no such folder", folder.display()));
+        }
+        if let Some(obstacle) = user::obstacle(user, &[&user::absolute(folder)?])? {
+            return fail(format!("{option}: {whom} cannot read it because of {obstacle}"));
+        }
+    }
+    Ok(())
 }
 
 /// The folder, with those in it that httpd needs; refuses one that holds something else.

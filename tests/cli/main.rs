@@ -1,5 +1,6 @@
 //! The command line, as people use it: the real program, a real httpd, a real Python, and curl.
 
+mod check;
 mod harness;
 mod options;
 mod serve;
