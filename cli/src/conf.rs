@@ -360,9 +360,7 @@ impl Text<'_> {
             plain_text(&interpreter)?
         );
         let script = quoted(&root.join("handler.wsgi"))?;
-        self.line(&format!(
-            "\n# The application, through a handler script: the Authorization header is its own business here."
-        ));
+        self.line("\n# The application, through a handler script. The Authorization header is its own business.");
         self.line(&format!("WSGIHandlerScript manifold {script} {groups} pass-authorization=On"));
         self.line(
             "# It is loaded before the first request, so what is wrong with it shows at once.",

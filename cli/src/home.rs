@@ -2,7 +2,7 @@
 
 use crate::failure::{Outcome, fail};
 use crate::installation::Version;
-use crate::options::Python;
+use crate::options;
 use std::path::{Path, PathBuf};
 
 /// A folder that can be `WSGIPythonHome`.
@@ -39,7 +39,7 @@ impl Home {
 
     /// The one that the options name, the active virtual environment if it fits, `MANIFOLD_PYTHON_HOME`, or
     /// none: then libpython knows its own.
-    pub(crate) fn choose(options: &Python, linked: Version) -> Outcome<Option<Self>> {
+    pub(crate) fn choose(options: &options::Home, linked: Version) -> Outcome<Option<Self>> {
         if let Some(path) = &options.python_home {
             let home = Self::look(path)?;
             if let Some(problem) = home.problem(linked) {

@@ -6,10 +6,12 @@ mod app;
 mod check;
 mod compatibility;
 mod conf;
+mod doctor;
 mod explain;
 mod failure;
 mod home;
 mod httpd;
+mod install;
 mod installation;
 mod options;
 mod serve;
@@ -17,7 +19,7 @@ mod server_root;
 mod terminal;
 mod user;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// WSGI applications on Apache httpd, by mod_manifold.
@@ -36,6 +38,17 @@ enum Command {
     Setup(options::Setup),
     /// Have httpd look at a configuration; explains what is wrong, and lists what differs from mod_wsgi
     Check(options::Check),
+    /// Find out what keeps an application, or this machine, from being served well, and print the cure
+    Doctor(options::Doctor),
+    /// Print the lines by which httpd loads the module
+    ModuleConfig(options::ModuleConfig),
+    /// Copy module and worker to where this httpd has its modules, and write what loads them
+    Install(options::Install),
+    /// Print the completions of a shell
+    Completions {
+        /// Whose
+        shell: clap_complete::Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -43,6 +56,14 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve::run(&options),
         Command::Setup(options) => server_root::set_up(&options),
         Command::Check(options) => check::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
+        Command::ModuleConfig(options) => install::print_config(&options),
+        Command::Install(options) => install::install(&options),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "manifold", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
     };
     done.unwrap_or_else(|failure| {
         terminal::complain(&failure);

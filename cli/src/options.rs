@@ -47,14 +47,22 @@ fn or_variable(option: Option<&PathBuf>, name: &str) -> Option<PathBuf> {
     option.cloned().or_else(|| variable().map(PathBuf::from))
 }
 
-/// Which Python, and what it finds.
+/// Which Python.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Python")]
-pub(crate) struct Python {
+pub(crate) struct Home {
     /// A virtual environment, or a Python of the version that the module is built for [default: the active
     /// virtual environment if it fits, else MANIFOLD_PYTHON_HOME, else what libpython finds]
     #[arg(long, value_name = "DIR")]
     pub(crate) python_home: Option<PathBuf>,
+}
+
+/// Which Python, and what it finds.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Python")]
+pub(crate) struct Python {
+    #[command(flatten)]
+    pub(crate) home: Home,
     /// A folder of packages, before those of the Python home; may be repeated
     #[arg(long, value_name = "DIR")]
     pub(crate) python_path: Vec<PathBuf>,
@@ -106,6 +114,64 @@ pub(crate) struct Check {
     pub(crate) conf: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) at: Where,
+}
+
+/// `manifold doctor`
+#[derive(Args, Debug)]
+pub(crate) struct Doctor {
+    /// The application, as for `serve`: its code is loaded, as httpd's user, to see what it needs
+    pub(crate) app: Option<String>,
+    /// Say it as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The application group that is configured; '%{GLOBAL}' is the main interpreter
+    #[arg(long, value_name = "NAME")]
+    pub(crate) application_group: Option<String>,
+    /// WSGIPerInterpreterGIL, as it is configured
+    #[arg(long, value_enum, default_value_t = Gil::Auto)]
+    pub(crate) per_interpreter_gil: Gil,
+    /// WSGISocketPrefix, as it is configured [default: that of the system's httpd]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket_prefix: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) python: Python,
+    #[command(flatten)]
+    pub(crate) identity: Identity,
+    #[command(flatten)]
+    pub(crate) at: Where,
+}
+
+/// `manifold module-config`
+#[derive(Args, Debug)]
+pub(crate) struct ModuleConfig {
+    #[command(flatten)]
+    pub(crate) python: Home,
+    #[command(flatten)]
+    pub(crate) at: Where,
+}
+
+/// `manifold install`
+#[derive(Args, Debug)]
+pub(crate) struct Install {
+    /// Write below this folder instead of /, as for a package
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Where module and worker go [default: where httpd has its modules]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) modules_directory: Option<PathBuf>,
+    /// Write over a wsgi.load that somebody else has written
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) at: Where,
+}
+
+/// `WSGIPerInterpreterGIL`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Gil {
+    Auto,
+    On,
+    Off,
 }
 
 /// What a server is like.

@@ -56,7 +56,7 @@ impl Site {
         }
         let installation = Installation::find(&options.at, &httpd)?;
         let python = installation.python()?;
-        let home = Home::choose(&options.python, python)?;
+        let home = Home::choose(&options.python.home, python)?;
         let app = App::find(
             &options.app,
             options.python.callable_object.as_deref(),
@@ -84,7 +84,11 @@ impl Site {
         };
         let configuration = conf::render(&plan)?;
         write(&root.join("httpd.conf"), &configuration, 0o644)?;
-        write(&root.join("handler.wsgi"), &handler(&app, options)?, 0o644)?;
+        write(
+            &root.join("handler.wsgi"),
+            &handler(&app, &options.mount_point, options.reload_on_changes)?,
+            0o644,
+        )?;
         write(&root.join("apachectl"), &apachectl(&httpd, &root), 0o755)?;
         if let Some(obstacle) =
             user::obstacle(user.as_ref(), &[&root.join("handler.wsgi"), &root.join("run")])?
@@ -191,18 +195,19 @@ fn make(root: &Path) -> Outcome<PathBuf> {
     Ok(root)
 }
 
-fn handler(app: &App, options: &Server) -> Outcome<String> {
+/// The text of the handler script.
+pub(crate) fn handler(app: &App, mount_point: &str, reload: bool) -> Outcome<String> {
     let Some(folder) = app.folder.to_str() else {
         return fail(format!("{}: its name is no UTF-8", app.folder.display()));
     };
     // A string of JSON is one of Python.
     let literal = |text: &str| serde_json::Value::from(text).to_string();
     let callables: Vec<_> = app.callables.iter().map(|name| literal(name)).collect();
-    let reload = if options.reload_on_changes { "True" } else { "False" };
+    let reload = if reload { "True" } else { "False" };
     Ok(HANDLER
         .replace("\"@KIND@\"", &literal(app.kind.name()))
         .replace("\"@CALLABLES@\"", &callables.join(", "))
-        .replace("\"@MOUNT_POINT@\"", &literal(&conf::mount_point(&options.mount_point)?))
+        .replace("\"@MOUNT_POINT@\"", &literal(&conf::mount_point(mount_point)?))
         .replace("RELOAD_ON_CHANGES = False", &format!("RELOAD_ON_CHANGES = {reload}"))
         // The last: what they bring along is not looked at.
         .replace("\"@FOLDER@\"", &literal(folder))

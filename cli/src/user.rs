@@ -91,12 +91,6 @@ impl User {
             command.pre_exec(move || user.become_it().map_err(Into::into));
         }
     }
-
-    /// Gives a file to this user.
-    pub(crate) fn owns(&self, path: &Path) -> Outcome<()> {
-        unistd::chown(path, Some(self.uid), Some(self.gid))
-            .during(|| format!("{} cannot be given to {}", path.display(), self.name))
-    }
 }
 
 /// How a user is called in messages.
@@ -104,10 +98,30 @@ pub(crate) fn called(user: Option<&User>) -> &str {
     user.map_or("you", |user| &user.name)
 }
 
-/// The first component of one of these paths that keeps the user from reading it, with its mode; `None` for
-/// the user means whoever runs this. The kernel is asked, so that groups, access lists and capabilities count.
+/// What is to be done with a file or folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Read it; of a folder also what is in it.
+    Read,
+    /// Run it or, of a folder, reach what is in it by its name.
+    Pass,
+    /// Make files in a folder.
+    Fill,
+}
+
+/// The first component of one of these paths that keeps the user from reading it; see [`obstacle_to`].
 pub(crate) fn obstacle(user: Option<&User>, paths: &[&Path]) -> Outcome<Option<String>> {
-    let look = || paths.iter().find_map(|path| obstacle_on(path));
+    obstacle_to(Use::Read, user, paths)
+}
+
+/// The first component of one of these paths that keeps the user from using it, with its mode; `None` for the
+/// user means whoever runs this. The kernel is asked, so that groups, access lists and capabilities count.
+pub(crate) fn obstacle_to(
+    what: Use,
+    user: Option<&User>,
+    paths: &[&Path],
+) -> Outcome<Option<String>> {
+    let look = || paths.iter().find_map(|path| obstacle_on(what, path));
     let Some(user) = user else { return Ok(look()) };
     let (reader, writer) = unistd::pipe().during(|| "no pipe".to_owned())?;
     // SAFETY: the process has one thread so far, so its copy may do anything.
@@ -133,19 +147,26 @@ pub(crate) fn obstacle(user: Option<&User>, paths: &[&Path]) -> Outcome<Option<S
     }
 }
 
-fn obstacle_on(path: &Path) -> Option<String> {
+fn obstacle_on(what: Use, path: &Path) -> Option<String> {
     // A path that goes through links is walked as it is written and as it ends up.
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     [path.to_owned(), real].iter().find_map(|path| {
         let folders = path.ancestors().skip(1).map(|folder| (folder, AccessFlags::X_OK));
-        let last =
-            if path.is_dir() { AccessFlags::R_OK | AccessFlags::X_OK } else { AccessFlags::R_OK };
+        let last = match what {
+            Use::Read if path.is_dir() => AccessFlags::R_OK | AccessFlags::X_OK,
+            Use::Read => AccessFlags::R_OK,
+            Use::Pass => AccessFlags::X_OK,
+            Use::Fill => AccessFlags::W_OK | AccessFlags::X_OK,
+        };
         let walk: Vec<_> = [(path.as_path(), last)].into_iter().chain(folders).collect();
-        let (stop, _) =
-            walk.into_iter().rev().find(|(part, need)| unistd::access(*part, *need).is_err())?;
+        let refused = |(part, need): &(&Path, AccessFlags)| unistd::access(*part, *need).is_err();
+        let (stop, _) = walk.into_iter().rev().find(refused)?;
         Some(match stop.metadata() {
             Ok(metadata) => {
                 format!("{} (mode {:o})", stop.display(), metadata.permissions().mode() & 0o7777)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                format!("{}, which is not there", stop.display())
             }
             Err(error) => format!("{} ({error})", stop.display()),
         })

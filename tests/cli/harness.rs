@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -129,8 +130,28 @@ pub(crate) fn variable(name: &str) -> PathBuf {
 pub(crate) struct Serving {
     child: Child,
     pub(crate) url: String,
-    out: Arc<Mutex<String>>,
-    log: Arc<Mutex<String>>,
+    out: Collected,
+    log: Collected,
+}
+
+/// What comes from a pipe, as it comes.
+struct Collected {
+    text: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Collected {
+    fn text(&self) -> String {
+        self.text.lock().expect("no panic there").clone()
+    }
+
+    /// Waits until nobody can write any more.
+    fn whole(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("no panic there");
+        }
+        self.text()
+    }
 }
 
 impl Serving {
@@ -172,12 +193,12 @@ impl Serving {
 
     /// The lines of httpd's logs so far.
     pub(crate) fn log(&self) -> String {
-        self.log.lock().expect("no panic there").clone()
+        self.log.text()
     }
 
     /// What is said of the server.
     pub(crate) fn out(&self) -> String {
-        self.out.lock().expect("no panic there").clone()
+        self.out.text()
     }
 
     /// Waits for a line that has this in it.
@@ -185,16 +206,11 @@ impl Serving {
         eventually(&format!("{text:?} in the log"), || self.log().contains(text).then_some(()));
     }
 
-    /// The program's number.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Sends a signal and waits for the end.
     pub(crate) fn end(mut self, signal: libc::c_int) -> (ExitStatus, String) {
         self.signal(signal);
         let status = eventually("it ends", || self.child.try_wait().expect("it is ours"));
-        (status, self.log())
+        (status, self.log.whole())
     }
 
     fn signal(&self, signal: libc::c_int) {
@@ -221,10 +237,10 @@ impl Drop for Serving {
     }
 }
 
-fn collect(from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+fn collect(from: impl Read + Send + 'static) -> Collected {
     let text = Arc::new(Mutex::new(String::new()));
     let ours = Arc::clone(&text);
-    std::thread::spawn(move || {
+    let reader = std::thread::spawn(move || {
         let mut from = BufReader::new(from);
         let mut line = Vec::new();
         while from.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
@@ -232,7 +248,7 @@ fn collect(from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
             line.clear();
         }
     });
-    text
+    Collected { text, reader: Some(reader) }
 }
 
 /// What curl got.

@@ -1,7 +1,9 @@
 //! The command line, as people use it: the real program, a real httpd, a real Python, and curl.
 
 mod check;
+mod doctor;
 mod harness;
+mod install;
 mod options;
 mod serve;
 mod setup;
