@@ -1,4 +1,5 @@
 //! What is to be served: a script, a module's callable, or a Django project.
+#![forbid(unsafe_code)]
 
 use crate::failure::{During as _, Outcome, fail};
 use crate::user::absolute;

@@ -1,5 +1,6 @@
 //! `manifold check`: what httpd says of a configuration, with an explanation, and what in it differs from
 //! mod_wsgi.
+#![forbid(unsafe_code)]
 
 use crate::compatibility::{Difference, Table};
 use crate::explain;

@@ -1,5 +1,6 @@
 //! What differs from mod_wsgi: the tables of `docs/compatibility.md`, read from the page itself, so that page and
 //! command say the same.
+#![forbid(unsafe_code)]
 
 /// The page that the project's other tests hold to its code.
 const PAGE: &str = include_str!("../../docs/compatibility.md");

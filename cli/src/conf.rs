@@ -1,5 +1,6 @@
 //! The text of `httpd.conf`: everything that httpd needs for one application, with a reason for whatever is
 //! not plain.
+#![forbid(unsafe_code)]
 
 use crate::app::App;
 use crate::failure::{Outcome, fail};
@@ -354,7 +355,11 @@ impl Text<'_> {
             true => "%{GLOBAL}".to_owned(),
             false => app.name(),
         };
-        let interpreter = options.application_group.clone().unwrap_or_else(|| app.name());
+        let interpreter = options.interpreter(app);
+        if options.reload_on_changes && options.application_group.is_none() {
+            self.line("\n# In the main interpreter of a process a change is answered by a new process, at once; in");
+            self.line("# another one the old code can serve on until the new one is loaded.");
+        }
         let groups = format!(
             "process-group={process_group} application-group=\"{}\"",
             plain_text(&interpreter)?
@@ -368,9 +373,6 @@ impl Text<'_> {
         self.line(&format!("WSGIImportScript {script} {groups}"));
         if options.disable_reloading {
             self.line("WSGIScriptReloading Off");
-        } else if options.reload_on_changes && options.embedded_mode {
-            self.line("# The handler script says when; the modules of the application are loaded anew as well.");
-            self.line("WSGIScriptReloading Interpreter");
         }
         if options.error_override {
             self.line("WSGIErrorOverride On");

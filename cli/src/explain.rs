@@ -1,4 +1,5 @@
 //! What httpd's complaints about a configuration mean, and what helps.
+#![forbid(unsafe_code)]
 
 use crate::compatibility::Table;
 use crate::httpd::{Httpd, Module};

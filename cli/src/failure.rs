@@ -1,4 +1,5 @@
 //! What the user is told where a command cannot be done: what was given, where, and what helps.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 

@@ -4,9 +4,12 @@ httpd asks handle_request for every URL that is no file. The six names below are
 """
 
 import importlib
+import logging
 import os
 import sys
 import types
+
+import mod_wsgi
 
 KIND = "@KIND@"  # script, module or django
 TARGET = "@TARGET@"  # the script's path, the module's name, or that of Django's settings
@@ -84,10 +87,17 @@ def reload_required(resource):
     """Asked before each request: whether to load the application anew."""
     for path, time in list(times.items()):
         if changed_time(path) != time:
-            print(f"{path} has changed: loading the application anew", file=sys.stderr)
+            say(f"{path} has changed: loading the application anew")
             return True
     own = getattr(module, "reload_required", None)
     return own is not None and own(resource)
+
+
+def say(text):
+    """Into httpd's log at level info, whatever the application has made of logging."""
+    logger = logging.Logger("manifold", logging.INFO)
+    logger.addHandler(mod_wsgi.LogHandler())
+    logger.info(text)
 
 
 def handle_request(environ, start_response):

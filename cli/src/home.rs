@@ -1,4 +1,5 @@
 //! A Python home: the prefix of an installation, or the root of a virtual environment.
+#![forbid(unsafe_code)]
 
 use crate::failure::{Outcome, fail};
 use crate::installation::Version;

@@ -1,5 +1,6 @@
 //! The httpd of this machine: its program, version, modules, and what is compiled in. All of it is asked from
 //! the program itself and from apxs, where that is installed.
+#![forbid(unsafe_code)]
 
 use crate::failure::{During as _, Outcome, fail};
 use crate::options::Where;

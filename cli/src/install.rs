@@ -1,4 +1,5 @@
 //! `manifold module-config` and `manifold install`: how this httpd gets the module.
+#![forbid(unsafe_code)]
 
 use crate::failure::{During as _, Outcome, fail};
 use crate::home::Home;

@@ -1,4 +1,5 @@
 //! What was built of this project and is to be used: the module, and the worker program beside it.
+#![forbid(unsafe_code)]
 
 use crate::failure::{Outcome, fail};
 use crate::httpd::{Httpd, text_of};

@@ -70,3 +70,33 @@ fn main() -> ExitCode {
         ExitCode::FAILURE
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    const PAGE: &str = include_str!("../../docs/command-line.md");
+
+    #[test]
+    fn the_page_about_the_command_line_has_every_command_and_option_and_no_other() {
+        let program = Arguments::command();
+        program.clone().debug_assert();
+        let mut options = BTreeSet::from(["--help".to_owned(), "--version".to_owned()]);
+        for command in program.get_subcommands() {
+            let heading = format!("## manifold {}", command.get_name());
+            assert!(PAGE.contains(&heading), "{heading} is missing in docs/command-line.md");
+            let names = command.get_arguments().filter_map(clap::Arg::get_long);
+            options.extend(names.map(|name| format!("--{name}")));
+        }
+        // Other programs' options do not stand between backticks there.
+        let quoted = PAGE.split('`').skip(1).step_by(2).filter_map(|text| text.split(' ').next());
+        let told: BTreeSet<_> =
+            quoted.filter(|word| word.starts_with("--")).map(str::to_owned).collect();
+        let missing: Vec<_> =
+            options.difference(&told).filter(|name| *name != "--version").collect();
+        assert!(missing.is_empty(), "missing in docs/command-line.md: {missing:?}");
+        let invented: Vec<_> = told.difference(&options).collect();
+        assert!(invented.is_empty(), "not there: {invented:?}");
+    }
+}

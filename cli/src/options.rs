@@ -1,6 +1,8 @@
 //! The options. Where mod_wsgi-express has one of the same meaning, it has the same name and default, unless
 //! `docs/command-line.md` says otherwise.
+#![forbid(unsafe_code)]
 
+use crate::app::App;
 use clap::{Args, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -241,7 +243,7 @@ pub(crate) struct Server {
     /// Interpreters with a GIL of their own in each process; auto for one for each processor
     #[arg(long, value_name = "N|auto", default_value = "1", value_parser = replicas, help_heading = "Processes")]
     pub(crate) replicas: String,
-    /// The interpreter: a name has one of its own; '%{GLOBAL}' is the main one [default: the application's name]
+    /// The interpreter: a name has one of its own; '%{GLOBAL}' is the main one [default: the application's name; with --reload-on-changes '%{GLOBAL}']
     #[arg(long, value_name = "NAME", help_heading = "Processes")]
     pub(crate) application_group: Option<String>,
     /// Run the application inside httpd's own processes
@@ -301,6 +303,17 @@ pub(crate) struct Server {
 
     #[command(flatten)]
     pub(crate) at: Where,
+}
+
+impl Server {
+    /// The application group.
+    pub(crate) fn interpreter(&self, app: &App) -> String {
+        match &self.application_group {
+            Some(name) => name.clone(),
+            None if self.reload_on_changes => "%{GLOBAL}".to_owned(),
+            None => app.name(),
+        }
+    }
 }
 
 /// How long things may take, in seconds.

@@ -116,9 +116,8 @@ fn announce(site: &Site, options: &Serve) {
 
 fn describe(site: &Site, options: &Serve) -> String {
     let server = &options.server;
-    let name = site.app.name();
-    let group = server.application_group.as_deref().unwrap_or(&name);
-    let interpreter = match (group, site.python.1) {
+    let group = server.interpreter(&site.app);
+    let interpreter = match (&*group, site.python.1) {
         ("%{GLOBAL}", _) => "the main interpreter".to_owned(),
         (group, 12) => format!("application group \"{group}\", which shares the GIL (Python 3.12)"),
         (group, _) => {

@@ -1,4 +1,5 @@
 //! The folder of one server: `httpd.conf`, the handler script, `apachectl`, and what httpd writes.
+#![forbid(unsafe_code)]
 
 use crate::app::App;
 use crate::conf::{self, Plan};
@@ -8,14 +9,19 @@ use crate::httpd::{Httpd, OLDEST};
 use crate::installation::{Installation, Version};
 use crate::options::{Server, Setup};
 use crate::user::{self, User};
-use std::fs::{self, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write as _;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The handler script, but for what the command line says.
 const HANDLER: &str = include_str!("handler.py");
+
+/// What the name of a socket may have (`sockaddr_un`), and what the module puts behind `WSGISocketPrefix`.
+const LONGEST_SOCKET: usize = 107;
+const BEHIND_PREFIX: &str = ".4194304.999.999.sock";
 
 /// A server that is ready to be started.
 pub(crate) struct Site {
@@ -83,7 +89,8 @@ impl Site {
             to_terminal,
         };
         let configuration = conf::render(&plan)?;
-        write(&root.join("httpd.conf"), &configuration, 0o644)?;
+        // Whoever starts httpd reads it, and --setenv may say what others are not to know.
+        write(&root.join("httpd.conf"), &configuration, 0o600)?;
         write(
             &root.join("handler.wsgi"),
             &handler(&app, &options.mount_point, options.reload_on_changes)?,
@@ -175,9 +182,23 @@ fn check_readable(
     Ok(())
 }
 
+/// Why sockets cannot be named by this prefix, if they cannot.
+pub(crate) fn too_long(prefix: &Path) -> Option<String> {
+    let length = prefix.as_os_str().len() + BEHIND_PREFIX.len();
+    (length > LONGEST_SOCKET).then(|| {
+        format!(
+            "names of sockets at {} have {length} bytes, and {LONGEST_SOCKET} fit",
+            prefix.display()
+        )
+    })
+}
+
 /// The folder, with those in it that httpd needs; refuses one that holds something else.
 fn make(root: &Path) -> Outcome<PathBuf> {
     let root = user::absolute(root)?;
+    if let Some(problem) = too_long(&root.join("run/wsgi")) {
+        return fail(format!("{problem}: choose a shorter --server-root"));
+    }
     if root.is_dir() {
         let written = fs::read_to_string(root.join("httpd.conf")).unwrap_or_default();
         let empty = root.read_dir().is_ok_and(|mut entries| entries.next().is_none());
@@ -233,8 +254,17 @@ fn apachectl(httpd: &Httpd, root: &Path) -> String {
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> Outcome<()> {
-    fs::write(path, text).during(|| format!("{} cannot be written", path.display()))?;
-    set_mode(path, mode)
+    let cannot = || format!("{} cannot be written", path.display());
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path)
+        .during(cannot)?;
+    // An older file keeps its mode, and the mask counts.
+    set_mode(path, mode)?;
+    file.write_all(text.as_bytes()).during(cannot)
 }
 
 fn set_mode(path: &Path, mode: u32) -> Outcome<()> {

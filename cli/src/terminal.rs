@@ -1,5 +1,6 @@
 //! How the command speaks: plain text, with colours only on a terminal (anstream looks, and honours
 //! `NO_COLOR`).
+#![forbid(unsafe_code)]
 
 use crate::failure::Failure;
 use anstyle::{AnsiColor, Style};

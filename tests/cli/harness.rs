@@ -206,6 +206,14 @@ impl Serving {
         eventually(&format!("{text:?} in the log"), || self.log().contains(text).then_some(()));
     }
 
+    /// Sends SIGTERM to another process, and waits for the end of this one.
+    pub(crate) fn end_of(mut self, other: libc::pid_t) -> (ExitStatus, String) {
+        // SAFETY: numbers.
+        unsafe { libc::kill(other, libc::SIGTERM) };
+        let status = eventually("it ends", || self.child.try_wait().expect("it is ours"));
+        (status, self.log.whole())
+    }
+
     /// Sends a signal and waits for the end.
     pub(crate) fn end(mut self, signal: libc::c_int) -> (ExitStatus, String) {
         self.signal(signal);

@@ -48,6 +48,21 @@ fn httpd_ends_with_a_command_that_is_killed() {
 }
 
 #[test]
+fn an_httpd_that_ends_by_itself_is_told() {
+    let at = folder();
+    let script = write(at.path(), "app.wsgi", &answering("'hello'"));
+    let root = folder();
+    let root = root.path().join("root");
+    let options = ["--server-root", root.to_str().expect("a name")];
+    let serving = Serving::start(script.to_str().expect("a name"), &options);
+    let pid = fs::read_to_string(root.join("run/httpd.pid")).expect("httpd has written it");
+    // As if somebody had stopped it by other means.
+    let (status, log) = serving.end_of(pid.trim().parse().expect("a number"));
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("httpd ended by itself (exit status: 0)"), "{log}");
+}
+
+#[test]
 fn a_module_is_served_by_its_name_from_the_working_directory() {
     let at = folder();
     write(at.path(), "pages/__init__.py", "");
@@ -95,6 +110,7 @@ fn saving_a_source_file_reloads_and_the_terminal_says_so() {
         let script = write(at.path(), "app.wsgi", &answering("__import__('stock').COUNT"));
         let options = [&["--reload-on-changes"], mode].concat();
         let serving = Serving::start(script.to_str().expect("a name"), &options);
+        assert!(serving.out().contains("the main interpreter"), "{}", serving.out());
         assert_eq!(serving.get("/"), "1");
         let changed = write(at.path(), "stock.py", "COUNT = 2222\n");
         assert_eq!(serving.get("/"), "2222", "{mode:?}");
@@ -104,8 +120,20 @@ fn saving_a_source_file_reloads_and_the_terminal_says_so() {
         assert_eq!(serving.curl("/", &[]).status, 500);
         serving.wait_for_log("SyntaxError");
         write(at.path(), "stock.py", "COUNT = 33333\n");
-        eventually("the mended file is served", || (serving.get("/") == "33333").then_some(()));
+        assert_eq!(serving.get("/"), "33333");
     }
+}
+
+#[test]
+fn a_named_group_is_reloaded_as_well() {
+    let at = folder();
+    write(at.path(), "stock.py", "COUNT = 1\n");
+    let script = write(at.path(), "app.wsgi", &answering("__import__('stock').COUNT"));
+    let options = ["--reload-on-changes", "--application-group", "mine"];
+    let serving = Serving::start(script.to_str().expect("a name"), &options);
+    assert_eq!(serving.get("/"), "1");
+    write(at.path(), "stock.py", "COUNT = 2222\n");
+    eventually("the new code is served", || (serving.get("/") == "2222").then_some(()));
 }
 
 #[test]
@@ -118,7 +146,8 @@ fn without_reloading_an_imported_file_stays_and_the_script_does_not() {
     write(at.path(), "stock.py", "COUNT = 2222\n");
     assert_eq!(serving.get("/"), "1");
     write(at.path(), "app.wsgi", &answering("'another'"));
-    assert_eq!(serving.get("/"), "another");
+    // Where interpreters can be replaced, the old one serves until the new one has loaded it.
+    eventually("the new script is served", || (serving.get("/") == "another").then_some(()));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::harness::{answering, curl, eventually, folder, manifold, run, write};
 use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -27,6 +28,9 @@ fn a_server_that_is_set_up_is_started_reloaded_and_stopped_by_its_apachectl() {
     };
     let said = set_up(&["--access-log"]);
     assert_eq!(said.out.trim(), root.join("apachectl").to_str().expect("a name"));
+    // It may hold what --setenv says.
+    let mode = fs::metadata(root.join("httpd.conf")).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
     control(&root, "configtest");
     control(&root, "start");
     let is_up = || TcpStream::connect(("127.0.0.1", port)).is_ok();
@@ -67,4 +71,9 @@ fn a_folder_with_files_of_somebody_else_is_left_alone() {
     command.arg("setup").arg(&script).arg("--server-root").arg(at.path()).args(["--port", "0"]);
     run(&mut command).expect_failure("holds files that are not manifold's");
     assert!(!at.path().join("httpd.conf").exists());
+    let long = at.path().join("x".repeat(90));
+    let mut command = manifold();
+    command.arg("setup").arg(&script).arg("--server-root").arg(&long).args(["--port", "0"]);
+    run(&mut command).expect_failure("bytes, and 107 fit: choose a shorter --server-root");
+    assert!(!long.exists());
 }

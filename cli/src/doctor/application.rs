@@ -1,4 +1,5 @@
 //! The application: whether it can be read, and loads, and where its extension modules have it go.
+#![forbid(unsafe_code)]
 
 use super::Patient;
 use super::extensions::{Examination, Mode};
@@ -66,7 +67,14 @@ pub(super) fn look(patient: &mut Patient, options: &Doctor) -> Outcome<()> {
         app: &app,
         packages: &python.python_path,
     };
-    let whole = examination.load(Mode::Main)?;
+    let whole = match examination.load(Mode::Main) {
+        Ok(whole) => whole,
+        Err(failure) => {
+            let cure = "see where with PYTHONFAULTHANDLER=1 in the environment of this command";
+            patient.problem("application", failure.to_string(), cure);
+            return Ok(());
+        }
+    };
     if let Some(error) = &whole.error {
         let found = format!("{} does not load:\n{}", app.describe(), error.trim());
         let cure = match missing_package(error) {

@@ -1,6 +1,7 @@
 //! Loads the application by a Python of its own, as httpd's user, and has `manifold-worker --probe` try each
 //! extension module, as the module does in httpd. What is refused there is refused here, so that it shows
 //! whether the application can do without.
+#![forbid(unsafe_code)]
 
 use crate::app::App;
 use crate::failure::{During as _, Outcome, fail};

@@ -1,4 +1,5 @@
 //! The Python that is linked, and the Python home.
+#![forbid(unsafe_code)]
 
 use super::Patient;
 use crate::failure::Outcome;

@@ -1,4 +1,5 @@
 //! httpd, the module in it, the worker program, and where sockets go.
+#![forbid(unsafe_code)]
 
 use super::Patient;
 use crate::explain;
@@ -6,13 +7,10 @@ use crate::failure::{During as _, Outcome};
 use crate::httpd::{Httpd, Module, OLDEST, text_of};
 use crate::installation::Installation;
 use crate::options::Doctor;
+use crate::server_root::too_long;
 use crate::user::{self, Use};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// What `sockaddr_un` has room for, and what the module puts behind a prefix.
-const LONGEST_SOCKET: usize = 107;
-const BEHIND_PREFIX: &str = ".4194304.999.999.sock";
 
 pub(super) fn look(patient: &mut Patient, options: &Doctor) -> Outcome<()> {
     match Httpd::find(&options.at) {
@@ -146,13 +144,8 @@ fn socket(patient: &mut Patient, options: &Doctor) -> Outcome<()> {
     let folder = prefix.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
     let cure = "let WSGISocketPrefix name a folder that httpd's user may enter, and root write to: mkdir \
                 /run/wsgi && chmod 711 /run/wsgi, then WSGISocketPrefix /run/wsgi/wsgi";
-    let length = prefix.as_os_str().len() + BEHIND_PREFIX.len();
-    if length > LONGEST_SOCKET {
-        let found = format!(
-            "names of sockets below {} have {length} bytes, and {LONGEST_SOCKET} fit",
-            prefix.display()
-        );
-        patient.problem("socket-folder", found, cure);
+    if let Some(problem) = too_long(&prefix) {
+        patient.problem("socket-folder", problem, cure);
         return Ok(());
     }
     let enters = user::obstacle_to(Use::Pass, patient.user.as_ref(), &[&folder])?;

@@ -1,4 +1,5 @@
 //! What the system allows: SELinux, AppArmor, and limits.
+#![forbid(unsafe_code)]
 
 use super::Patient;
 use crate::failure::{During as _, Outcome};
