@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 /// WSGI applications on Apache httpd, by mod_manifold.
 #[derive(Parser)]
-#[command(name = "manifold", version, about, max_term_width = 110)]
+#[command(name = "manifold", version, max_term_width = 110)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -215,6 +215,41 @@ fn what_it_says_of_packages_is_what_the_server_does() {
 }
 
 #[test]
+fn a_module_that_crashes_beside_the_main_interpreter() {
+    let at = folder();
+    let source = "#include <Python.h>\n#include <signal.h>\n\
+        static int run(PyObject *module) {\n\
+            if (PyInterpreterState_Get() != PyInterpreterState_Main()) raise(SIGSEGV);\n\
+            return 0;\n\
+        }\n\
+        static PyModuleDef_Slot slots[] = {{Py_mod_exec, run}, {Py_mod_multiple_interpreters, \
+            Py_MOD_PER_INTERPRETER_GIL_SUPPORTED}, {0, NULL}};\n\
+        static struct PyModuleDef def = {PyModuleDef_HEAD_INIT, \"speed\", NULL, 0, NULL, slots};\n\
+        PyMODINIT_FUNC PyInit_speed(void) { return PyModuleDef_Init(&def); }\n";
+    let source = write(at.path(), "modules/speed.c", source);
+    let show = "import sysconfig; print(sysconfig.get_path('include'))";
+    let python = variable("MANIFOLD_TEST_VENV").join("bin/python");
+    let include = run(Command::new(python).args(["-c", show])).expect_ok().out;
+    let library = at.path().join("modules/speed.so");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-I", include.trim(), "-o"]).arg(&library).arg(source);
+    run(&mut compiler).expect_ok();
+    let script = script(at.path(), "import speed");
+    let said =
+        doctor(&[text(&script), "--python-path", text(&at.path().join("modules"))]).expect_ok();
+    assert!(
+        said.out.contains("main interpreter only; crashes in others (SIGSEGV)"),
+        "{}",
+        said.out
+    );
+    assert!(
+        said.out.contains("Auto moves it to the main interpreter, because of speed"),
+        "{}",
+        said.out
+    );
+}
+
+#[test]
 fn an_application_that_does_not_load_is_told_with_what_it_lacks() {
     let at = folder();
     let lacking = script(at.path(), "import no_such_package");

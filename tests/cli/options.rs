@@ -203,3 +203,40 @@ fn the_application_group_chooses_the_interpreter() {
         assert_eq!(Serving::start(text(&script), options).get("/"), expected, "{options:?}");
     }
 }
+
+#[test]
+fn every_mpm_serves_in_either_mode_with_as_many_processes_as_are_asked_for() {
+    let at = folder();
+    let script = write(
+        at.path(),
+        "app.wsgi",
+        &answering("(environ['wsgi.multiprocess'], environ['wsgi.multithread'])"),
+    );
+    for (mpm, mode, threads) in [
+        ("event", &[][..], "True"),
+        ("worker", &[], "True"),
+        ("prefork", &[], "True"),
+        ("worker", &["--embedded-mode"], "True"),
+        ("prefork", &["--embedded-mode"], "False"),
+    ] {
+        for processes in ["1", "2"] {
+            let options = [&["--server-mpm", mpm, "--processes", processes], mode].concat();
+            let serving = Serving::start(text(&script), &options);
+            let expected = if processes == "2" { "True" } else { "False" };
+            assert_eq!(serving.get("/"), format!("({expected}, {threads})"), "{options:?}");
+        }
+    }
+}
+
+#[test]
+fn an_address_of_ipv6_is_bracketed_in_urls() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("left out: this machine has no address ::1");
+        return;
+    }
+    let at = folder();
+    let script = write(at.path(), "app.wsgi", &answering("environ['REMOTE_ADDR']"));
+    let serving = Serving::start(text(&script), &["--host", "::1"]);
+    assert!(serving.url.starts_with("http://[::1]:"), "{}", serving.url);
+    assert_eq!(serving.curl("/", &["--globoff"]).body, "::1");
+}
