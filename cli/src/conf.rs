@@ -10,7 +10,7 @@ use crate::installation::Installation;
 use crate::options::Server;
 use crate::user::User;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The first line, by which a folder is known as written by this.
 pub(crate) const MARK: &str = "# Written by manifold:";
@@ -48,6 +48,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) root: &'a Path,
     pub(crate) port: u16,
     pub(crate) https_port: Option<u16>,
+    /// The URL path and the folder of static files that the project has.
+    pub(crate) static_files: Option<(String, PathBuf)>,
     /// httpd's logs go to its standard error, and not to files.
     pub(crate) to_terminal: bool,
 }
@@ -319,30 +321,40 @@ impl Text<'_> {
             "<Directory {}>\n    Require all granted\n</Directory>",
             quoted(&documents)?
         ));
-        if !options.url_alias.is_empty() {
+        let pairs = options.url_alias.chunks(2).filter_map(|pair| match pair {
+            [url, path] => Some((url.as_str(), Path::new(path))),
+            _ => None,
+        });
+        let own = self.plan.static_files.iter().map(|(url, path)| (url.as_str(), path.as_path()));
+        let pairs: Vec<_> = pairs.chain(own).collect();
+        if !pairs.is_empty() {
             self.load("alias")?;
         }
-        for pair in options.url_alias.chunks(2) {
-            let [url, path] = pair else { continue };
-            let path = crate::user::absolute(Path::new(path))?;
-            if !path.exists() {
-                return fail(format!("--url-alias {url}: there is no {}", path.display()));
-            }
-            self.line(&format!("Alias {} {}", url_path("--url-alias", url)?, quoted(&path)?));
-            if path.is_dir() {
-                self.line(&format!("<Directory {}>", quoted(&path)?));
-                self.line("    Require all granted\n</Directory>");
-            } else if let Some((folder, name)) = path.parent().zip(path.file_name()) {
-                self.line(&format!("<Directory {}>", quoted(folder)?));
-                self.line(&format!("    <Files {}>", quoted(Path::new(name))?));
-                self.line("        Require all granted\n    </Files>\n</Directory>");
-            }
+        for (url, path) in pairs {
+            self.alias(url, path)?;
         }
         self.line("<Files \".ht*\">\n    Require all denied\n</Files>");
         Ok(())
     }
 
-    fn documents(&self) -> Outcome<std::path::PathBuf> {
+    fn alias(&mut self, url: &str, path: &Path) -> Outcome<()> {
+        let path = crate::user::absolute(path)?;
+        if !path.exists() {
+            return fail(format!("--url-alias {url}: there is no {}", path.display()));
+        }
+        self.line(&format!("Alias {} {}", url_path("--url-alias", url)?, quoted(&path)?));
+        if path.is_dir() {
+            self.line(&format!("<Directory {}>", quoted(&path)?));
+            self.line("    Require all granted\n</Directory>");
+        } else if let Some((folder, name)) = path.parent().zip(path.file_name()) {
+            self.line(&format!("<Directory {}>", quoted(folder)?));
+            self.line(&format!("    <Files {}>", quoted(Path::new(name))?));
+            self.line("        Require all granted\n    </Files>\n</Directory>");
+        }
+        Ok(())
+    }
+
+    fn documents(&self) -> Outcome<PathBuf> {
         match &self.plan.options.document_root {
             Some(folder) => crate::user::absolute(folder),
             None => Ok(self.plan.root.join("htdocs")),

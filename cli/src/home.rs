@@ -86,7 +86,7 @@ impl Home {
     }
 
     /// The program to ask about packages, of the version.
-    pub(crate) fn program(&self, linked: Version) -> Option<PathBuf> {
+    fn program(&self, linked: Version) -> Option<PathBuf> {
         let names =
             [format!("bin/python{linked}"), "bin/python3".to_owned(), "bin/python".to_owned()];
         names.iter().map(|name| self.path.join(name)).find(|path| path.is_file())
@@ -99,6 +99,12 @@ impl Home {
         let base = base.map(|base| base.join("lib").join(format!("python{linked}")).join("os.py"));
         [self.path.clone(), library].into_iter().chain(self.made_with.clone()).chain(base).collect()
     }
+}
+
+/// The program to load an application with, as httpd does: of the home, or on `PATH`.
+pub(crate) fn program(home: Option<&Home>, linked: Version) -> Option<PathBuf> {
+    let own = home.and_then(|home| home.program(linked));
+    own.or_else(|| crate::httpd::search(format!("python{linked}").as_ref()))
 }
 
 fn versions_below(home: &Path) -> Vec<Version> {

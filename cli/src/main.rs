@@ -6,6 +6,7 @@ mod app;
 mod check;
 mod compatibility;
 mod conf;
+mod django;
 mod doctor;
 mod explain;
 mod failure;

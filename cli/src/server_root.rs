@@ -3,6 +3,7 @@
 
 use crate::app::App;
 use crate::conf::{self, Plan};
+use crate::django;
 use crate::failure::{During as _, Outcome, fail};
 use crate::home::Home;
 use crate::httpd::{Httpd, OLDEST};
@@ -72,6 +73,8 @@ impl Site {
             User::choose(options.identity.user.as_deref(), options.identity.group.as_deref())?;
         check_readable(user.as_ref(), &app, home.as_ref(), python, options)?;
 
+        let static_files =
+            django::static_files(&app, options, home.as_ref(), python, user.as_ref())?;
         let port = free_port(&options.host, options.port)?;
         let https_port =
             options.https_port.map(|port| free_port(&options.host, port)).transpose()?;
@@ -86,6 +89,7 @@ impl Site {
             root: &root,
             port,
             https_port,
+            static_files,
             to_terminal,
         };
         let configuration = conf::render(&plan)?;

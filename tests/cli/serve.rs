@@ -85,8 +85,10 @@ fn a_django_project_is_served_by_its_folder() {
     write(
         at.path(),
         "shop/settings.py",
-        "SECRET_KEY = 'for a test'\nALLOWED_HOSTS = ['*']\nROOT_URLCONF = 'shop.urls'\nDEBUG = False\n",
+        "SECRET_KEY = 'for a test'\nALLOWED_HOSTS = ['*']\nROOT_URLCONF = 'shop.urls'\nDEBUG = False\n\
+         STATIC_URL = 'static/'\nSTATIC_ROOT = 'collected'\nprint('a line that is in nobody\\'s way')\n",
     );
+    write(at.path(), "collected/admin/base.css", "body {}\n");
     write(
         at.path(),
         "shop/urls.py",
@@ -100,6 +102,7 @@ fn a_django_project_is_served_by_its_folder() {
     );
     assert_eq!(serving.get("/stock/7"), "7 at /shop/stock/7");
     assert_eq!(serving.curl("/none", &[]).status, 404);
+    assert_eq!(serving.get("/static/admin/base.css"), "body {}\n");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::Patient;
 use super::extensions::{Examination, Mode};
 use crate::app::App;
 use crate::failure::Outcome;
-use crate::httpd::search;
+use crate::home::program;
 use crate::installation::Version;
 use crate::options::{Doctor, Gil};
 use crate::user;
@@ -50,8 +50,7 @@ pub(super) fn look(patient: &mut Patient, options: &Doctor) -> Outcome<()> {
         patient.skipped("extensions", "neither the module nor its Python is known");
         return Ok(());
     };
-    let own = patient.home.as_ref().and_then(|home| home.program(linked));
-    let Some(program) = own.or_else(|| search(format!("python{linked}").as_ref())) else {
+    let Some(program) = program(patient.home.as_ref(), linked) else {
         patient.skipped(
             "extensions",
             format!("there is no program python{linked} to load the application with"),
