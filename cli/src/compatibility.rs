@@ -53,12 +53,24 @@ impl Table {
         })
     }
 
+    /// What a row says, also where that is "as `another=`".
+    fn resolved(self, row: Difference) -> Difference {
+        let Some(other) = row.remark.strip_prefix("as ").map(|name| name.trim_matches('`')) else {
+            return row;
+        };
+        let directive = row.name.split(' ').next().unwrap_or_default();
+        let mut rows = self.rows();
+        let same = rows.find(|row| row.name == other || row.name == format!("{directive} {other}"));
+        Difference { remark: same.map_or(row.remark, |same| same.remark), ..row }
+    }
+
     /// The rows that a site has to know of.
     pub(crate) fn differences(self) -> impl Iterator<Item = Difference> {
-        self.rows().filter(|row| {
+        let tells = |row: &Difference| {
             ["differs", "not yet"].contains(&row.state)
                 || row.remark.starts_with("of an old version")
-        })
+        };
+        self.rows().filter(tells).map(move |row| self.resolved(row))
     }
 }
 
@@ -82,5 +94,9 @@ mod tests {
         }
         assert!(Table::Directives.differences().any(|row| row.name == "WSGIPassApacheRequest"));
         assert!(Table::Directives.rows().any(|row| row.name == "WSGIInterpreterOptions"));
+        for table in [Table::Directives, Table::Options] {
+            let mut bare = table.differences().filter(|row| row.remark.starts_with("as "));
+            assert_eq!(bare.next(), None, "a remark that is about another row is that row's");
+        }
     }
 }
