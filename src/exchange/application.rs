@@ -1,11 +1,15 @@
 //! The application's end of an exchange: its job, and the link on which it talks.
 
 use super::{Gone, Hold, Listener, Message, lock};
+use crate::sync::AtomicBool;
 use crate::{Answer, Job, LogEntry, Outcome, Part, Reply, Store};
 use crossbeam_channel::TrySendError;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, TryLockError, Weak};
 use std::time::Duration;
+
+/// How long lines for the log wait for a request thread that is busy with its client.
+const LOG_PATIENCE: Duration = Duration::from_millis(250);
 
 /// The end of the interpreter thread: the job, and the link on which to talk about it.
 #[derive(Debug)]
@@ -59,11 +63,13 @@ impl Drop for ApplicationEnd {
 pub struct Link {
     pub(super) hold: Hold,
     listener: Option<Weak<dyn Listener>>,
+    /// The request thread has taken no line for a while.
+    held_up: AtomicBool,
 }
 
 impl Link {
     pub(super) fn new(hold: Hold, listener: Option<Weak<dyn Listener>>) -> Arc<Self> {
-        Arc::new(Self { hold, listener })
+        Arc::new(Self { hold, listener, held_up: AtomicBool::new(false) })
     }
 
     pub(super) fn start(&self) {
@@ -237,17 +243,25 @@ impl Link {
     }
 
     /// Hands over lines for the error log that [`Link::log`] had no room for, and waits for it. So
-    /// lines keep their order, and an application that logs faster than the log is written waits.
+    /// lines keep their order, and an application that logs faster than the log is written waits. But
+    /// not for long: where a slow client holds the request thread up, they are logged without their
+    /// request, and from then on no line waits until there is room again.
     pub fn log_waiting(&self, entry: LogEntry) {
         let _turn = lock(&self.hold.slot.turn);
         if self.request_gone() {
             return entry.write_alone();
         }
         let tagged = self.hold.tag(Message::Reply(Reply::Log(entry)));
-        match self.hold.slot.replies.sender.send(tagged) {
+        let sender = &self.hold.slot.replies.sender;
+        let sent = match self.held_up.load(Ordering::Relaxed) {
+            true => sender.try_send(tagged).map_err(TrySendError::into_inner),
+            false => sender.send_timeout(tagged, LOG_PATIENCE).map_err(|it| it.into_inner()),
+        };
+        self.held_up.store(sent.is_err(), Ordering::Relaxed);
+        match sent {
             Ok(()) => self.tell(),
             Err(refused) => {
-                refused.into_inner().message.into_log().into_iter().for_each(LogEntry::write_alone);
+                refused.message.into_log().into_iter().for_each(LogEntry::write_alone);
             }
         }
     }

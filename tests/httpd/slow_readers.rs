@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::harness::{Client, Conf, Request, Server, eventually, pattern, test_python};
+use crate::harness::{Client, Conf, Request, Server, eventually, pattern, test_python, write};
 use crate::tls;
 
 const SIZE: usize = 8 << 20;
@@ -358,4 +358,27 @@ with httpx.Client(http2=True, verify=both, timeout=60) as client:
 "#,
     );
     keeps(&server, 0);
+}
+
+/// It is silent for long enough that httpd's thread begins to wait for the client.
+const TALKATIVE: &str = r#"
+import time
+
+def handle_request(environ, start_response):
+    start_response("200 OK", [])
+    yield bytes(8 << 20)
+    time.sleep(0.5)
+    for number in range(2000):
+        print("line", number, file=environ["wsgi.errors"])
+    yield b"end"
+"#;
+
+#[test]
+fn an_application_that_logs_does_not_wait_for_a_client_that_reads_nothing() {
+    let server = Server::start_with(conf("WSGIInterpreterThreads 1"), |root| {
+        write(root, "apps/large.wsgi", TALKATIVE);
+    });
+    let (client, _) = stalled(&server, &Request::get("/"));
+    server.log().wait_for(&["line 1999"]);
+    drop(client);
 }
