@@ -17,16 +17,17 @@ environment below MANIFOLD_CACHE or the temporary folder.
 
 import http.client
 import os
-import pathlib
 import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-PORT, CLIENTS, PATIENCE = 18340, 4, 30
+from harness import processes, servers, settings
+from harness.progress import Progress
+
+CLIENTS, PATIENCE = 4, 30
 SMALL = """
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "6")])
@@ -43,30 +44,10 @@ def index():
 """
 APPLICATIONS = {"small": SMALL, "flask": FLASK}
 CONFIGURATION = """
-ServerRoot "{root}"
-DefaultRuntimeDir "{root}"
-PidFile "{root}/httpd.pid"
-ServerName localhost
-Listen 127.0.0.1:{port}
-{modules}
-LoadModule wsgi_module "{module}"
-{user}
-ErrorLog "{root}/error.log"
 LogLevel notice wsgi:info
-StartServers 1
-ServerLimit 1
-ThreadsPerChild 8
-MaxRequestWorkers 8
-MinSpareThreads 1
-MaxSpareThreads 8
-MaxKeepAliveRequests 0
-WSGIPythonHome "{home}"
 WSGIReplicas {replicas}
 WSGIScriptReloading Interpreter
-WSGIScriptAlias / "{root}/app.wsgi" application-group=app process-group=%{{GLOBAL}}
-<Directory "{root}">
-    Require all granted
-</Directory>
+WSGIScriptAlias / "{{root}}/app.wsgi" application-group=app process-group=%{{GLOBAL}}
 """
 # What CPython does alone: the number of interpreters, the step, and what each of them imports.
 PLAIN = """
@@ -89,100 +70,54 @@ for number in range(count + 1):
 def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     step = int(sys.argv[2]) if len(sys.argv) > 2 else 25
-    if tuple(map(int, os.environ["MANIFOLD_PYTHON_VERSION"].split(".")[:2])) < (3, 14):
+    if settings.python_version() < (3, 14):
         sys.exit("it takes CPython 3.14 or later, where interpreters can be ended")
-    home = virtual_environment()
+    home = settings.virtual_environment("manifold-bench-flask", "flask==3.1.3")
+    progress = Progress(count * len(APPLICATIONS) * 2)
     tables = {}
     for name, script in APPLICATIONS.items():
         for replicas in (1, 2):
             title = f"{name}, {replicas} replica{'s' if replicas > 1 else ''}"
-            tables[title] = served(title, script, replicas, home, count, step)
+            tables[title] = served(title, script, replicas, home, count, step, progress)
         tables[f"{name}, plain CPython"] = plain(home, script, count, step)
+    progress.clear()
     show(tables)
 
 
-def virtual_environment():
-    cache = pathlib.Path(os.environ.get("MANIFOLD_CACHE", tempfile.gettempdir()))
-    venv = cache / f"manifold-bench-flask-{os.environ['MANIFOLD_PYTHON_VERSION']}"
-    if not (venv / "complete").exists():
-        subprocess.run([os.environ["MANIFOLD_PYTHON"], "-m", "venv", "--clear", venv], check=True)
-        subprocess.run([venv / "bin" / "python", "-m", "pip", "install", "-q", "flask==3.1.3"], check=True)
-        (venv / "complete").touch()
-    return venv
-
-
-def served(title, script, replicas, home, count, step):
+def served(title, script, replicas, home, count, step, progress):
     """Rows of: replacements, memory, threads, descriptors, answers."""
-    with tempfile.TemporaryDirectory(prefix="manifold-bench-") as folder:
-        root = pathlib.Path(folder)
-        root.chmod(0o755)
-        (root / "app.wsgi").write_text(script)
-        user = os.environ.get("MANIFOLD_USER")
-        (root / "httpd.conf").write_text(
-            CONFIGURATION.format(
-                root=root,
-                port=PORT,
-                modules="\n".join(other_modules()),
-                module=os.environ["MANIFOLD_MODULE"],
-                user=f"User {user}" if user else "",
-                home=home,
-                replicas=replicas,
-            )
-        )
-        command = [os.environ["MANIFOLD_HTTPD"], "-f", root / "httpd.conf", "-D", "FOREGROUND"]
-        server = subprocess.Popen(command)
-        clients = None
+    more = servers.manifold(home) + CONFIGURATION.format(replicas=replicas)
+    server = servers.Httpd(title, more, files={"app.wsgi": script}, threads=8)
+    try:
+        server.wait()
+        clients = Clients(server.port)
         try:
-            wait_for(server)
-            clients = Clients()
-            site = Site(title, root, server, clients, replicas)
-            rows = site.replace(count, step)
+            site = Site(server, clients, replicas)
+            rows = site.replace(count, step, progress)
         finally:
-            if clients is not None:
-                clients.stop()
-            server.send_signal(signal.SIGWINCH)
-            status = server.wait(PATIENCE)
+            clients.stop()
         bad = [line for line in site.log() if re.search("exit signal|AH0004[56]|MNF", line)]
-        if status != 0 or bad or clients.failures:
-            sys.exit("\n".join([f"{title}: httpd ended with {status}", *bad, *clients.failures[:10]]))
-        return rows
-
-
-def other_modules():
-    apxs = [os.environ["MANIFOLD_APXS"], "-q", "LIBEXECDIR"]
-    folder = subprocess.run(apxs, capture_output=True, text=True).stdout.strip()
-    built_in = subprocess.run([os.environ["MANIFOLD_HTTPD"], "-l"], capture_output=True, text=True).stdout
-    for name in ("mpm_event", "unixd", "authz_core"):
-        if f"{name.removeprefix('mpm_')}.c" not in built_in:
-            yield f'LoadModule {name}_module "{folder}/mod_{name}.so"'
-
-
-def wait_for(server):
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=PATIENCE)
-            connection.request("GET", "/")
-            if connection.getresponse().status == 200:
-                return connection.close()
-        except OSError:
-            pass
-        if server.poll() is not None or time.monotonic() > deadline:
-            sys.exit("httpd does not serve")
-        time.sleep(0.05)
+        if bad or clients.failures:
+            sys.exit("\n".join([f"{title}: ", *bad, *clients.failures[:10]]))
+    finally:
+        [status] = server.stop(signal.SIGWINCH, PATIENCE)
+    if status != 0:
+        sys.exit(f"{title}: httpd ended with {status}")
+    return rows
 
 
 class Clients:
     """Each asks again as soon as it has its answer, with a short rest: the load is bounded."""
 
-    def __init__(self):
+    def __init__(self, port):
+        self.port = port
         self.over, self.failures, self.answers = threading.Event(), [], [0] * CLIENTS
         self.threads = [threading.Thread(target=self.ask, args=[i]) for i in range(CLIENTS)]
         for thread in self.threads:
             thread.start()
 
     def ask(self, which):
-        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         while not self.over.is_set():
             try:
                 connection.request("GET", "/")
@@ -204,19 +139,18 @@ class Clients:
 
 
 class Site:
-    def __init__(self, title, root, server, clients, replicas):
-        self.title, self.root, self.server = title, root, server
-        self.clients, self.replicas = clients, replicas
+    def __init__(self, server, clients, replicas):
+        self.server, self.clients, self.replicas = server, clients, replicas
 
     def log(self):
-        return (self.root / "error.log").read_text(errors="replace").splitlines()
+        return (self.server.root / "error.log").read_text(errors="replace").splitlines()
 
     def replacements(self):
         return sum("has taken the place of" in line for line in self.log())
 
-    def replace(self, count, step):
+    def replace(self, count, step, progress):
         """Touches the script until there were so many replacements; each time, all replicas are replaced."""
-        pid = pathlib.Path(f"/proc/{self.server.pid}/task/{self.server.pid}/children").read_text().split()[0]
+        pid = self.server.child()
         rows, done, stamp = [], 0, time.time()
         while True:
             if done >= len(rows) * step:
@@ -225,20 +159,20 @@ class Site:
             if done >= count:
                 return rows
             stamp += 10  # a time that no earlier version had
-            os.utime(self.root / "app.wsgi", (stamp, stamp))
+            os.utime(self.server.root / "app.wsgi", (stamp, stamp))
             wanted, deadline = done + self.replicas, time.monotonic() + PATIENCE
             while (done := self.replacements()) < wanted:
                 if time.monotonic() > deadline or self.clients.failures:
                     said = [line for line in self.log() if "MNF" in line]
-                    sys.exit("\n".join([f"{self.title}: {done} of {wanted}", *self.clients.failures[:5], *said]))
+                    sys.exit("\n".join([f"{self.server.name}: {done} of {wanted}", *self.clients.failures[:5], *said]))
                 time.sleep(0.005)
-            print(f"\r{self.title}: {done} of {count}", end="", file=sys.stderr, flush=True)
+            progress.step(self.replicas)
+            progress.now(self.server.name)
 
 
 def facts(pid):
-    folder = pathlib.Path(f"/proc/{pid}")
-    pss = re.search(r"^Pss: +(\d+) kB", (folder / "smaps_rollup").read_text(), re.M)
-    return int(pss.group(1)) / 1024, len(list((folder / "task").iterdir())), len(list((folder / "fd").iterdir()))
+    folder = processes.PROC / str(pid)
+    return processes.memory([pid]), len(list((folder / "task").iterdir())), len(list((folder / "fd").iterdir()))
 
 
 def plain(home, script, count, step):
@@ -248,7 +182,6 @@ def plain(home, script, count, step):
 
 
 def show(tables):
-    print(file=sys.stderr)
     for title, rows in tables.items():
         print(f"{title}\n{'replaced':>10}{'MiB':>10}{'threads':>10}{'fds':>10}{'answers':>10}")
         for number, memory, *others in rows:

@@ -18,20 +18,15 @@ compare columns of one run.
 """
 
 import json
-import os
-import pathlib
-import re
-import shutil
-import signal
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
 
-SECONDS, PORT, CONNECTIONS = 4, 18330, 16
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from harness import servers, settings
+from harness.figures import median
+from harness.progress import Progress
+
+SECONDS, CONNECTIONS = 4, 16
 APPLICATION = """
 import time
 
@@ -54,31 +49,8 @@ def compute(seconds):
 handle_request = application
 """
 CONFIGURATION = """
-ServerRoot "{root}"
-DefaultRuntimeDir "{root}"
-PidFile "{root}/{name}.pid"
-ServerName localhost
-Listen 127.0.0.1:{port}
-{modules}
-LoadModule wsgi_module "{module}"
-{user}
-ErrorLog "{root}/{name}.log"
-LogLevel notice
-DocumentRoot "{root}"
-StartServers 1
-ServerLimit 1
-ThreadsPerChild 25
-MaxRequestWorkers 25
-MinSpareThreads 1
-MaxSpareThreads 25
-MaxKeepAliveRequests 0
-WSGIPythonHome "{home}"
-WSGIScriptAlias /other "{root}/app.wsgi" application-group=other process-group=%{{GLOBAL}}
-WSGIScriptAlias / "{root}/app.wsgi" application-group=app process-group=%{{GLOBAL}}
-{more}
-<Directory "{root}">
-    Require all granted
-</Directory>
+WSGIScriptAlias /other "{root}/app.wsgi" application-group=other process-group=%{GLOBAL}
+WSGIScriptAlias / "{root}/app.wsgi" application-group=app process-group=%{GLOBAL}
 """
 SETTINGS = {
     "1 thread": "WSGIInterpreterThreads 1",
@@ -99,137 +71,84 @@ CASES = {
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     cases = sys.argv[2:] or list(CASES)
+    load = build_load()
+    under = []
+    try:
+        for name, more in SETTINGS.items():
+            under.append(start_httpd(name, more))
+        under.append(start_gunicorn())
+        for server in under:
+            server.wait("/", b"hello\n")
+            server.wait("/other/", b"hello\n")
+        measure(load, under, rounds, cases)
+    finally:
+        for server in under:
+            server.stop()
+
+
+def build_load():
     build = ["cargo", "bench", "--no-run", "--bench", "load", "--message-format=json"]
-    built = subprocess.run(build, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    load = next(
+    built = subprocess.run(build, cwd=settings.ROOT, check=True, capture_output=True, text=True).stdout
+    return next(
         message["executable"]
         for message in map(json.loads, built.splitlines())
         if message.get("executable") and message["target"]["name"] == "load"
     )
-    with tempfile.TemporaryDirectory(prefix="manifold-bench-") as folder:
-        os.chmod(folder, 0o755)
-        root = pathlib.Path(folder)
-        (root / "app.wsgi").write_text(APPLICATION)
-        shutil.copy(root / "app.wsgi", root / "app.py")
-        servers = {}
-        try:
-            for place, (name, more) in enumerate(SETTINGS.items()):
-                servers[name] = start_httpd(root, name, PORT + place, more)
-            servers[GUNICORN] = start_gunicorn(root, PORT + len(SETTINGS))
-            measure(load, servers, rounds, cases)
-        finally:
-            for server, _, _ in servers.values():
-                server.send_signal(signal.SIGTERM)
-                server.wait()
 
 
-def start_httpd(root, name, port, more):
-    folder = subprocess.run(
-        [os.environ["MANIFOLD_APXS"], "-q", "LIBEXECDIR"], capture_output=True, text=True
-    ).stdout.strip()
-    httpd = os.environ["MANIFOLD_HTTPD"]
-    built_in = subprocess.run([httpd, "-l"], capture_output=True, text=True).stdout
-    modules = [
-        f'LoadModule {module}_module "{folder}/mod_{module}.so"'
-        for module in ("mpm_event", "unixd", "authz_core")
-        if f"{module.removeprefix('mpm_')}.c" not in built_in
-    ]
-    user, name = os.environ.get("MANIFOLD_USER"), name.replace(" ", "-")
-    configuration = root / f"{name}.conf"
-    configuration.write_text(
-        CONFIGURATION.format(
-            root=root,
-            name=name,
-            port=port,
-            modules="\n".join(modules),
-            module=os.environ["MANIFOLD_MODULE"],
-            user=f"User {user}" if user else "",
-            home=os.environ["MANIFOLD_PYTHON_HOME"],
-            more=more,
-        )
-    )
-    server = subprocess.Popen([httpd, "-f", configuration, "-D", "FOREGROUND"])
-    wait_for(server, port)
-    children = f"/proc/{server.pid}/task/{server.pid}/children"
-    return server, port, int(pathlib.Path(children).read_text().split()[0])
+def start_httpd(name, more):
+    more = servers.manifold() + CONFIGURATION + more
+    return servers.Httpd(name, more, files={"app.wsgi": APPLICATION})
 
 
-def start_gunicorn(root, port):
-    cache = pathlib.Path(os.environ.get("MANIFOLD_CACHE", tempfile.gettempdir()))
-    venv = cache / f"manifold-bench-venv-{os.environ['MANIFOLD_PYTHON_VERSION']}"
-    python = venv / "bin" / "python"
-    if not (venv / "complete").exists():
-        subprocess.run([os.environ["MANIFOLD_PYTHON"], "-m", "venv", "--clear", venv], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", "gunicorn==23.0.0"], check=True)
-        (venv / "complete").touch()
-    options = ["-b", f"127.0.0.1:{port}", "-k", "gthread", "--threads", "16", "--log-level", "error"]
-    options += ["--keep-alive", "60", "--chdir", root]
-    server = subprocess.Popen([python, "-m", "gunicorn", *options, "app:application"])
-    wait_for(server, port)
-    children = f"/proc/{server.pid}/task/{server.pid}/children"
-    return server, port, int(pathlib.Path(children).read_text().split()[0])
+def start_gunicorn():
+    venv = settings.virtual_environment("manifold-bench-venv", "gunicorn==23.0.0")
+    server = servers.Server(GUNICORN)
+    server.write({"app.py": APPLICATION})
+    options = ["-b", f"127.0.0.1:{server.port}", "-k", "gthread", "--threads", "16", "--log-level", "error"]
+    options += ["--keep-alive", "60", "--chdir", server.root]
+    server.start(venv / "bin" / "python", "-m", "gunicorn", *options, "app:application")
+    return server
 
 
-def wait_for(server, port):
-    deadline = time.monotonic() + 20
-    for path in ("/", "/other/"):
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}").read()
-                break
-            except OSError:
-                if server.poll() is not None or time.monotonic() > deadline:
-                    sys.exit("a server does not serve")
-                time.sleep(0.05)
-
-
-def spent(pid):
-    """Seconds of CPU of all threads of a process."""
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def switches(pid):
-    """Context switches of all threads of a process."""
-    texts = (task.joinpath("status").read_text() for task in pathlib.Path(f"/proc/{pid}/task").iterdir())
-    return sum(int(number) for text in texts for number in re.findall(r"_switches:\s+(\d+)", text))
-
-
-def run(load, port, pid, loads):
-    cpu, switched, began = spent(pid), switches(pid), time.monotonic()
-    command = [load, f"127.0.0.1:{port}", str(CONNECTIONS // len(loads)), str(SECONDS)]
+def run(load, server, loads):
+    before, began = server.spent(), time.monotonic()
+    command = [load, f"127.0.0.1:{server.port}", str(CONNECTIONS // len(loads)), str(SECONDS)]
     clients = [subprocess.Popen(command + paths, stdout=subprocess.PIPE, text=True) for paths in loads]
     lines = [line for client in clients for line in client.communicate()[0].splitlines()]
     if any(client.returncode for client in clients):
         sys.exit("the load generator failed")
     results = [json.loads(line) for line in lines]
-    wall, answers = time.monotonic() - began, sum(result["answers"] for result in results)
+    wall, spent = time.monotonic() - began, server.spent() - before
+    answers = sum(result["answers"] for result in results)
     first = results[0]
     return {
         "rate": answers / wall,
-        "cores": (spent(pid) - cpu) / wall,
-        "CPU µs": (spent(pid) - cpu) / answers * 1e6,
-        "switches": (switches(pid) - switched) / answers,
+        "cores": spent.cpu / wall,
+        "CPU µs": spent.cpu / answers * 1e6,
+        "switches": spent.switches / answers,
         "p50 ms": first["p50"] / 1e3,
         "p99 ms": first["p99"] / 1e3,
     }
 
 
-def measure(load, servers, rounds, cases):
+def measure(load, under, rounds, cases):
+    progress = Progress(len(cases) * (rounds + 1) * len(under))
     for case in cases:
-        results = {name: [] for name in servers}
+        results = {server.name: [] for server in under}
         for number in range(rounds + 1):
-            for name, (_, port, pid) in servers.items():
-                print(f"\r{case}: round {number} of {rounds}: {name:12}", end="", file=sys.stderr)
-                result = run(load, port, pid, CASES[case])
+            for server in under:
+                progress.now(f"{case}: round {number} of {rounds}: {server.name}")
+                result = run(load, server, CASES[case])
+                progress.step()
                 if number:  # the first round warms up
-                    results[name].append(result)
-        print(file=sys.stderr)
+                    results[server.name].append(result)
+        progress.clear()
         columns = list(results[GUNICORN][0])
         print(f"{case:12}" + "".join(f"{column:>12}" for column in columns))
         for name, rows in results.items():
-            medians = [statistics.median(row[column] for row in rows) for column in columns]
-            print(f"{name:12}" + "".join(f"{median:12.2f}" for median in medians), flush=True)
+            medians = [median(row[column] for row in rows) for column in columns]
+            print(f"{name:12}" + "".join(f"{number:12.2f}" for number in medians), flush=True)
 
 
 main()

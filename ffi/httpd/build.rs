@@ -13,7 +13,7 @@ const FUNCTIONS: &str = "ap_hook_(handler|translate_name|child_init|child_stoppi
     |ap_bucket_error_create|ap_set_(content_type|content_length|last_modified|etag)|ap_run_http_scheme\
     |ap_get_server_(name|port|banner|version)|ap_exists_config_define|ap_getword_conf|ap_no2slash\
     |ap_get_request_id|ap_server_root_relative|ap_rvputs|ap_map_http_request_error|ap_get_remote_host\
-    |apr_brigade_(create|cleanup|destroy|length)|apr_bucket_(heap|transient|pool|eos|flush)_create\
+    |apr_brigade_(create|cleanup|destroy|length)|apr_bucket_(heap|immortal|transient|pool|eos|flush)_create\
     |apr_table_(get|set|setn|add|addn|mergen|unset|elts|make)|apr_p(alloc|strdup|strmemdup|calloc)(_debug)?\
     |apr_pool_(cleanup_register|cleanup_kill|cleanup_run|pre_cleanup_register)|apr_pool_cleanup_null\
     |apr_dynamic_fn_retrieve|apr_strerror|ap_die|ap_get_useragent_host|ap_auth_name\

@@ -115,16 +115,21 @@ make_extensions_venv() {
 # cannot be moved, so it is made in its place and counts as made when its last step has left its mark.
 # Sets venv and requirements, and fresh where packages are to be installed.
 begin_venv() {
-    local key
-    requirements=$2 fresh=''
-    key=$(printf '%s\n' "$MANIFOLD_PYTHON" "$MANIFOLD_PYTHON_VERSION" "$(cat "$requirements")" | cksum | cut -d ' ' -f 1)
-    venv=$(cache)/$1-$MANIFOLD_PYTHON_VERSION-$key
+    fresh=''
+    name_venv "$@"
     [ ! -e "$venv/complete" ] || return 0
 
-    step "making a virtual environment with packages for the tests: $venv"
+    step "making a virtual environment: $venv"
     "$MANIFOLD_PYTHON" -m venv --clear "$venv" ||
         die "cannot make a virtual environment (Debian and Ubuntu: apt-get install python${MANIFOLD_PYTHON_VERSION%.*}-venv)"
     fresh=1
+}
+
+name_venv() {
+    local key
+    requirements=$2
+    key=$(printf '%s\n' "$MANIFOLD_PYTHON" "$MANIFOLD_PYTHON_VERSION" "$(cat "$requirements")" | cksum | cut -d ' ' -f 1)
+    venv=$(cache)/$1-$MANIFOLD_PYTHON_VERSION-$key
 }
 
 install_packages() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$@"; }

@@ -2,6 +2,8 @@
 //! worker processes of a process group, and both ends of it.
 
 mod activity;
+#[doc(hidden)]
+pub mod bench;
 mod channel;
 mod client;
 mod connection;

@@ -13,52 +13,38 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+from harness import processes, servers, settings
+from harness.progress import Progress
+from harness.settings import ROOT, setting
+
 LIMIT = 30  # seconds, for anything that should happen
 STOPS = {"at once": signal.SIGTERM, "gracefully": signal.SIGWINCH}
 KINDS = [(mpm, stop) for mpm in ("event", "worker") for stop in STOPS]
 TARGETS = ["/flask/", "/flask/items", "/flask-of-two/", "/django/notes/", "/django/facts/"]
 CONFIGURATION = """
-ServerRoot "{root}"
-DefaultRuntimeDir "{root}"
-PidFile "{root}/httpd.pid"
-CoreDumpDirectory "{root}/state"
-ServerName localhost
-Listen 127.0.0.1:{port}
-{modules}
-LoadModule wsgi_module "{module}"
-{user}
-ErrorLog "{root}/error.log"
-LogLevel notice
-StartServers 1
+CoreDumpDirectory "{site}/state"
 ServerLimit 2
-ThreadsPerChild 16
-MaxRequestWorkers 16
-MinSpareThreads 1
 MaxSpareThreads 17
-MaxKeepAliveRequests 0
 # httpd 2.4.71's worker MPM waits for a connection that is kept when it is told to stop.
 KeepAliveTimeout 1
-WSGIPythonHome "{home}"
-WSGIPythonPath "{root}/apps"
+WSGIPythonPath "{site}/apps"
 WSGICallableObject handle_request
-WSGIScriptAlias /flask "{root}/site.wsgi" application-group=flask
-WSGIScriptAlias /flask-of-two "{root}/site.wsgi" application-group=flask-of-two
-WSGIScriptAlias /django "{root}/django.wsgi" application-group=django
+WSGIScriptAlias /flask "{site}/site.wsgi" application-group=flask
+WSGIScriptAlias /flask-of-two "{site}/site.wsgi" application-group=flask-of-two
+WSGIScriptAlias /django "{site}/django.wsgi" application-group=django
 <WSGIInterpreterOptions application-group=flask-of-two>
     WSGIReplicas 2
 </WSGIInterpreterOptions>
 <WSGIInterpreterOptions application-group=django>
     WSGIReplicas 2
 </WSGIInterpreterOptions>
-<Directory "{root}">
+<Directory "{site}">
     Require all granted
 </Directory>
 """
@@ -79,11 +65,13 @@ def main():
     ends = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory(prefix="manifold-stops-") as folder:
         root = prepare(pathlib.Path(folder))
+        progress = Progress(count)
         for number in range(count):
             kind = KINDS[number % len(KINDS)]
-            print(f"\rstop {number + 1} of {count}", end="", file=sys.stderr, flush=True)
+            progress.now(f"{kind[0]}, stopped {kind[1]}")
             ends[kind].append(one_stop(root, *kind))
-        print(file=sys.stderr)
+            progress.step()
+        progress.clear()
     show(ends)
     wrong = [end for several in ends.values() for end in several if not end.is_good()]
     for end in wrong:
@@ -122,7 +110,7 @@ def prepare(root):
     subprocess.run([sys.executable, "-B", "-c", DATABASE], env=environment, check=True)
     for path in [root, *root.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
-    if user := os.environ.get("MANIFOLD_USER"):
+    if user := settings.user():
         for path in [state, *state.iterdir()]:
             os.chown(path, pwd.getpwnam(user).pw_uid, -1)
     return root
@@ -130,55 +118,30 @@ def prepare(root):
 
 def one_stop(root, mpm, stop):
     """Starts a server, stops it while it answers, and says how that ended."""
-    log = root / "error.log"
-    log.unlink(missing_ok=True)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    user = os.environ.get("MANIFOLD_USER")
-    configuration = CONFIGURATION.format(
-        root=root,
-        port=port,
-        modules="\n".join(other_modules(mpm)),
-        module=os.environ["MANIFOLD_MODULE"],
-        user=f"User {user}" if user else "",
-        home=os.environ["MANIFOLD_TEST_VENV"],
-    )
-    (root / "httpd.conf").write_text(configuration)
-    command = [os.environ["MANIFOLD_HTTPD"], "-f", root / "httpd.conf", "-D", "FOREGROUND"]
-    # A process group of its own, which httpd may signal.
-    server = subprocess.Popen(command, process_group=0, stderr=subprocess.DEVNULL)
-    end, load = End(), Load(port)
+    more = servers.manifold(setting("TEST_VENV")) + CONFIGURATION.replace("{site}", str(root))
+    server = servers.Httpd(f"{mpm}, stopped {stop}", more, threads=16, mpm=mpm)
+    [httpd] = server.processes
+    end, load = End(), Load(server.port)
     try:
-        load.goes_on(server, 10)
+        load.goes_on(httpd, 10)
         end.answers = load.answers()
         began = time.monotonic()
-        server.send_signal(STOPS[stop])
+        httpd.send_signal(STOPS[stop])
         try:
-            end.failed = server.wait(LIMIT) != 0
+            end.failed = httpd.wait(LIMIT) != 0
         except subprocess.TimeoutExpired:
             end.hung = True
-            end.remarks += stacks(server)
+            end.remarks += stacks(httpd)
         end.seconds = time.monotonic() - began
     finally:
         load.stop()
-        if server.poll() is None:
-            for pid in [*children(server), server.pid]:
-                os.kill(pid, signal.SIGKILL)
-            server.wait()
+        log = (server.root / "error.log").read_text(errors="replace")
+        server.kill()
     read_log(log, end)
     read_cores(root / "state", end)
     if end.remarks:
-        end.remarks.insert(0, f"{mpm}, stopped {stop}:")
+        end.remarks.insert(0, f"{server.name}:")
     return end
-
-
-def other_modules(mpm):
-    apxs = [os.environ["MANIFOLD_APXS"], "-q", "LIBEXECDIR"]
-    folder = subprocess.run(apxs, capture_output=True, text=True, check=True).stdout.strip()
-    built_in = subprocess.run([os.environ["MANIFOLD_HTTPD"], "-l"], capture_output=True, text=True).stdout
-    for name in (f"mpm_{mpm}", "unixd", "authz_core"):
-        if f"{name.removeprefix('mpm_')}.c" not in built_in:
-            yield f'LoadModule {name}_module "{folder}/mod_{name}.so"'
 
 
 class Load:
@@ -225,15 +188,8 @@ class Load:
             thread.join()
 
 
-def children(server):
-    try:
-        return [int(pid) for pid in pathlib.Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
 def read_log(log, end):
-    for line in log.read_text(errors="replace").splitlines():
+    for line in log.splitlines():
         if "AH00045" in line:
             end.reminders += 1
         elif "AH00046" in line or "SIGKILL" in line:
@@ -260,7 +216,7 @@ def read_cores(folder, end):
 
 def stacks(server):
     """Where the threads of a server are that does not end."""
-    return [line for pid in [server.pid, *children(server)] for line in debug("-p", str(pid), every=True)]
+    return [line for pid in processes.tree(server.pid) for line in debug("-p", str(pid), every=True)]
 
 
 def debug(*process, every=False):
@@ -268,13 +224,13 @@ def debug(*process, every=False):
     if shutil.which("gdb") is None:
         return []
     command = ["gdb", "-batch", "-nx", "-ex", "thread apply all backtrace" if every else "backtrace"]
-    command += [os.environ["MANIFOLD_HTTPD"], *process]
+    command += [setting("HTTPD"), *process]
     said = subprocess.run(command, capture_output=True, text=True, errors="replace").stdout
     return [line for line in said.splitlines() if line.startswith(("#", "Thread"))]
 
 
 def show(ends):
-    print(f"Python {sys.version.split()[0]}; httpd {httpd_version()}; {len(TARGETS)} clients, 5 interpreters and main\n")
+    print(f"Python {sys.version.split()[0]}; httpd {settings.httpd_version()}; {len(TARGETS)} clients, 5 interpreters and main\n")
     columns = "stops", "well", "slowest s", "median s", "reminded", "killed", "hung", "crashed", "httpd's own"
     print(f"{'':22}" + "".join(f"{column:>12}" for column in columns))
     every = [end for several in ends.values() for end in several]
@@ -288,11 +244,6 @@ def show(ends):
         for attribute in ("reminders", "kills", "hung", "crashes", "crashes_of_httpd"):
             cells.append(sum(getattr(end, attribute) for end in several))
         print(f"{name:22}" + "".join(f"{cell:>12}" for cell in cells))
-
-
-def httpd_version():
-    said = subprocess.run([os.environ["MANIFOLD_HTTPD"], "-v"], capture_output=True, text=True).stdout
-    return re.search(r"Apache/([\d.]+)", said).group(1)
 
 
 main()
