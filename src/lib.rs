@@ -77,5 +77,5 @@ pub use reply::{FilePart, Head, Level, LogEntry, Outcome, Part, Reply, Source, V
 pub use runtime::{Left, Runtime};
 pub use settings::{HashSeed, PythonSettings, ServerNames, Settings};
 pub use spawn::spawn;
-pub use spool::{Spool, Store, Stored};
+pub use spool::{Spool, Store, Stored, Tail};
 pub use wsgi::COMPATIBLE_VERSION;

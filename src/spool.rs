@@ -20,6 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// leave room for others: where the application puts it, and where the request thread does.
 const SHARE: u64 = 8;
 
+/// How many bytes may follow a part in memory, before a store is asked: about what httpd passes on at once.
+const TAIL: usize = 56 << 10;
+
 /// How many bytes the responses of a process keep, and may.
 #[derive(Debug)]
 pub struct Store {
@@ -115,37 +118,58 @@ impl Drop for Stored {
 }
 
 /// What follows a part of a response that the request thread has not come to yet. Until it has, more
-/// can be put here, and how the response ended: for neither anybody waits.
+/// can be put here, and how the response ended: for neither anybody waits, and nobody is woken.
 #[derive(Debug)]
 pub struct Spool(Mutex<State>);
 
 #[derive(Debug)]
 enum State {
     /// More may come.
-    Open(Option<Stored>),
+    Open(Tail),
     /// The response ends behind it.
-    Ended(Option<Stored>, Outcome),
+    Ended(Tail, Outcome),
     /// Nothing can be added any more.
     Taken,
+}
+
+/// What a spool holds.
+#[derive(Debug, Default)]
+pub struct Tail {
+    /// The first bytes.
+    pub bytes: Vec<u8>,
+    /// The bytes behind those, where there are more.
+    pub stored: Option<Stored>,
 }
 
 impl Spool {
     /// Nothing yet.
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State::Open(None))))
+        Arc::new(Self(Mutex::new(State::Open(Tail::default()))))
     }
 
-    /// Whether the client is so far behind that something was put here, and still is.
+    /// Whether the client is so far behind that something was put into the store, and still is.
     pub(crate) fn is_in_use(&self) -> bool {
-        matches!(&*self.lock(), State::Open(Some(_)))
+        matches!(&*self.lock(), State::Open(Tail { stored: Some(_), .. }))
     }
 
-    /// Puts a block behind what is there. `false` where the request thread has come to it, or there is
-    /// no room.
+    /// Puts a block behind what is there, in memory. `false` where the request thread has come to it, or
+    /// that would be too much.
+    pub(crate) fn add(&self, block: &[u8]) -> bool {
+        match &mut *self.lock() {
+            State::Open(Tail { bytes, stored: None }) if bytes.len() + block.len() <= TAIL => {
+                bytes.extend_from_slice(block);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Puts a block behind what is there, in the store. `false` where the request thread has come to it,
+    /// or there is no room.
     pub(crate) fn append(&self, store: &Arc<Store>, block: &[u8]) -> bool {
         match &mut *self.lock() {
-            State::Open(Some(stored)) => stored.append(block),
-            State::Open(none) => {
+            State::Open(Tail { stored: Some(stored), .. }) => stored.append(block),
+            State::Open(Tail { stored: none, .. }) => {
                 *none = Stored::copy_of(store, block);
                 none.is_some()
             }
@@ -156,17 +180,17 @@ impl Spool {
     /// Says how the response ended. `false` where the request thread has come to this.
     pub(crate) fn end(&self, outcome: Outcome) -> bool {
         let mut state = self.lock();
-        let State::Open(stored) = &mut *state else { return false };
-        *state = State::Ended(stored.take(), outcome);
+        let State::Open(tail) = &mut *state else { return false };
+        *state = State::Ended(mem::take(tail), outcome);
         true
     }
 
     /// What is there, and how the response ended, if it has.
-    pub fn take(&self) -> (Option<Stored>, Option<Outcome>) {
+    pub fn take(&self) -> (Tail, Option<Outcome>) {
         match mem::replace(&mut *self.lock(), State::Taken) {
-            State::Open(stored) => (stored, None),
-            State::Ended(stored, outcome) => (stored, Some(outcome)),
-            State::Taken => (None, None),
+            State::Open(tail) => (tail, None),
+            State::Ended(tail, outcome) => (tail, Some(outcome)),
+            State::Taken => (Tail::default(), None),
         }
     }
 
@@ -196,9 +220,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn content(stored: &Stored) -> Vec<u8> {
-        let mut bytes = vec![0; usize::try_from(stored.length).unwrap()];
-        stored.file.read_exact_at(&mut bytes, 0).unwrap();
+    fn content(tail: &Tail) -> Vec<u8> {
+        let mut bytes = tail.bytes.clone();
+        if let Some(stored) = &tail.stored {
+            bytes.resize(bytes.len() + usize::try_from(stored.length).unwrap(), 0);
+            stored.file.read_exact_at(&mut bytes[tail.bytes.len()..], 0).unwrap();
+        }
         bytes
     }
 
@@ -219,10 +246,10 @@ mod tests {
                 }
                 prop_assert_eq!(store.used(), wanted.len() as u64);
             }
-            let (stored, end) = spool.take();
+            let (tail, end) = spool.take();
             prop_assert_eq!(end, None);
-            prop_assert_eq!(stored.as_ref().map(content).unwrap_or_default(), wanted);
-            drop(stored);
+            prop_assert_eq!(content(&tail), wanted);
+            drop(tail);
             prop_assert_eq!(store.used(), 0);
         }
 
@@ -249,15 +276,25 @@ mod tests {
         assert!(spool.append(&store, b"one") && spool.is_in_use());
         assert!(spool.end(Outcome::Complete));
         assert!(!spool.append(&store, b"two") && !spool.end(Outcome::Truncated));
-        let (stored, end) = spool.take();
-        assert_eq!(
-            (stored.as_ref().map(content), end),
-            (Some(b"one".to_vec()), Some(Outcome::Complete))
-        );
+        let (tail, end) = spool.take();
+        assert_eq!((content(&tail), end), (b"one".to_vec(), Some(Outcome::Complete)));
+        assert!(!spool.add(b"two"));
         assert!(!spool.append(&store, b"two") && !spool.end(Outcome::Truncated));
-        assert!(matches!(spool.take(), (None, None)));
+        let (tail, end) = spool.take();
+        assert_eq!((content(&tail), end), (Vec::new(), None));
         let empty = Spool::new();
         assert!(empty.end(Outcome::Truncated));
-        assert!(matches!(empty.take(), (None, Some(Outcome::Truncated))));
+        assert_eq!(empty.take().1, Some(Outcome::Truncated));
+    }
+
+    #[test]
+    fn what_fits_into_memory_comes_first_and_keeps_its_order() {
+        let store = Store::new(1 << 20);
+        let spool = Spool::new();
+        assert!(spool.add(b"one ") && !spool.is_in_use());
+        assert!(!spool.add(&vec![0; TAIL]), "that is too much for memory");
+        assert!(spool.append(&store, b"two ") && spool.append(&store, b"three"));
+        assert!(!spool.add(b"four"), "it would come before what is stored");
+        assert_eq!(content(&spool.take().0), b"one two three");
     }
 }

@@ -6,7 +6,7 @@ use crate::request::Request;
 use crate::rules::Rules;
 use crate::signals;
 use httpd_sys::*;
-use manifold::{Code, FilePart, Head, Outcome, Part, Store, Stored};
+use manifold::{Code, FilePart, Head, Outcome, Part, Store, Stored, Tail};
 use std::ffi::{c_char, c_int};
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,17 +83,19 @@ impl<'r> Responder<'r> {
         Self { redirects: true, ..Self::new(r, rules, store) }
     }
 
-    /// Sends a part, and what was put behind it meanwhile. It waits for a slow client where httpd cannot
+    /// Sends a part, and what was put behind it by now. It waits for a slow client where httpd cannot
     /// go on by itself, as httpd does for every handler.
     pub(crate) fn send(&mut self, mut part: Part) -> Sent {
-        let spool = part.spool.take();
-        match self.send_part(part, None) {
-            Sent::More => {}
-            sent => return sent,
+        let spool = part.spool.take().map(|spool| spool.take());
+        let (Tail { bytes, stored }, mut end) = spool.unwrap_or_default();
+        part.body.extend_from_slice(&bytes);
+        if part.head.is_none() {
+            part.end = part.end.or(end.take());
         }
-        match spool.map(|spool| spool.take()) {
-            None | Some((None, None)) => Sent::More,
-            Some((stored, end)) => self.send_part(Part { end, ..Part::default() }, stored),
+        // With a head it is not: httpd would tell the length or not, as the threads happen to run.
+        match (self.send_part(part, stored), end) {
+            (Sent::More, Some(_)) => self.send_part(Part { end, ..Part::default() }, None),
+            (sent, _) => sent,
         }
     }
 

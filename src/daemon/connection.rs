@@ -16,7 +16,7 @@ use crate::queue::PATIENCE;
 use crate::wsgi::now;
 use crate::{
     Answer, Code, Conversation, Event, FilePart, GroupName, Head, Job, Outcome, Part, Peer,
-    Refusal, Reload, Reply, Stored,
+    Refusal, Reload, Reply, Stored, Tail,
 };
 use rustix::event::epoll;
 use std::net::Shutdown;
@@ -410,25 +410,28 @@ impl Connection {
             self.fail(writing, &refusal);
             return Ok(());
         }
-        let (stored, end) = part.spool.take().map_or((None, None), |spool| spool.take());
+        let (tail, mut end) = part.spool.take().map_or_else(Default::default, |spool| spool.take());
+        let Tail { bytes, stored } = tail;
+        part.body.extend_from_slice(&bytes);
         let ends = part.end.or(end).is_some();
+        // With a head it is not: httpd would tell the length or not, as the threads happen to run.
+        if stored.is_some() {
+            end = part.end.take().or(end);
+        } else if part.head.is_none() {
+            part.end = part.end.or(end.take());
+        }
         let output = &mut writing.output;
         if ends {
             conversation.logged().iter().for_each(|entry| wire::log(output.frames(), entry));
         }
         let place = part.file.as_ref().map(|FilePart { start, length, .. }| (*start, *length));
-        let now_ends = part.end.filter(|_| stored.is_none());
-        wire::part(output.frames(), part.head.as_ref(), &part.body, place, now_ends)?;
+        wire::part(output.frames(), part.head.as_ref(), &part.body, place, part.end)?;
         if let Some(FilePart { file, .. }) = part.file {
             output.attach(OwnedFd::from(file));
         }
         match stored {
-            Some(stored) => {
-                writing.behind = Some(Behind { stored, done: 0, end: part.end.or(end) });
-            }
-            None if now_ends.is_none() && end.is_some() => {
-                wire::part(output.frames(), None, b"", None, end)?;
-            }
+            Some(stored) => writing.behind = Some(Behind { stored, done: 0, end }),
+            None if end.is_some() => wire::part(output.frames(), None, b"", None, end)?,
             None => {}
         }
         if let State::Busy(request) = &mut writing.state {

@@ -210,8 +210,9 @@ impl Request {
         sent.map_err(|_: Gone| SendError::Gone)
     }
 
-    /// Sends a block in pieces. Where the request thread is busy with a slow client, the rest is put
-    /// behind the piece that was sent last. Where there is no room for it, this waits.
+    /// Sends a block, behind what was sent last where the request thread has not come to that yet, and
+    /// otherwise in pieces. Where that is busy with a slow client, the rest is put into the store, behind
+    /// the piece that was sent last. Where there is no room for it, this waits.
     fn send_block(
         &self,
         py: Attached<'_>,
@@ -220,9 +221,10 @@ impl Request {
         mut block: &[u8],
     ) -> Result<(), Gone> {
         let last = self.spool.borrow().clone();
-        if let Some(last) = last.filter(|last| last.is_in_use())
-            && py.detached(|| last.append(link.store(), block))
-        {
+        let put_behind = |last: &Spool| {
+            last.add(block) || last.is_in_use() && py.detached(|| last.append(link.store(), block))
+        };
+        if last.is_some_and(|last| put_behind(&last)) {
             return Ok(());
         }
         loop {

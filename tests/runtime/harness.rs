@@ -265,8 +265,9 @@ impl Request {
                     answered.head = answered.head.or(head);
                     answered.body.extend(body);
                     // What came while this part waited.
-                    let (stored, end_behind) = spool.map_or((None, None), |spool| spool.take());
-                    answered.body.extend(stored.iter().flat_map(content));
+                    let (tail, end_behind) = spool.map(|spool| spool.take()).unwrap_or_default();
+                    answered.body.extend(tail.bytes);
+                    answered.body.extend(tail.stored.iter().flat_map(content));
                     answered.outcome = end.or(end_behind);
                     if answered.outcome.is_some() {
                         return answered;
