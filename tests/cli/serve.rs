@@ -55,7 +55,11 @@ fn an_httpd_that_ends_by_itself_is_told() {
     let root = root.path().join("root");
     let options = ["--server-root", root.to_str().expect("a name")];
     let serving = Serving::start(script.to_str().expect("a name"), &options);
-    let pid = fs::read_to_string(root.join("run/httpd.pid")).expect("httpd has written it");
+    // It may answer before.
+    let pid = eventually("httpd has written it", || {
+        let pid = fs::read_to_string(root.join("run/httpd.pid")).ok()?;
+        pid.ends_with('\n').then_some(pid)
+    });
     // As if somebody had stopped it by other means.
     let (status, log) = serving.end_of(pid.trim().parse().expect("a number"));
     assert_eq!(status.code(), Some(1), "{log}");
