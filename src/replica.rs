@@ -189,12 +189,14 @@ impl Server<'_> {
         let (group, id) = (self.group, self.replica.id);
         match served {
             Ok(Served::Done { last, refused }) => {
+                // Before the client is told: its next request is for where the group is then.
+                if let Some(refused) = refused
+                    && let Err((_, why)) = py.detached(|| group.demote(id, &refused, None))
+                {
+                    group.stays(&refused, &why);
+                }
                 if let Some(last) = last {
                     conclude(&job, last);
-                }
-                let Some(refused) = refused else { return self.tidy(py) };
-                if let Err((_, why)) = py.detached(|| group.demote(id, &refused, None)) {
-                    group.stays(&refused, &why);
                 }
             }
             Ok(Served::NotLoaded(refused, failure)) => {
