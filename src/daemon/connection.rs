@@ -469,8 +469,9 @@ impl Connection {
             return self.send_elsewhere(writing);
         }
         request.ended = true;
-        // From now on the application speaks to nobody.
+        // From now on the application speaks to nobody, and nothing of this request comes behind its end.
         request.conversation = None;
+        writing.behind = None;
         wire::failed(writing.output.frames(), refusal);
     }
 
