@@ -26,7 +26,7 @@ sources! {
 }
 
 mod daemon {
-    pub(crate) use crate::mark::Mark;
+    pub(crate) use crate::mark::Started;
 }
 
 use answer::Answer;
