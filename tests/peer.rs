@@ -23,6 +23,7 @@ pub(crate) const WELCOME: u8 = 16;
 pub(crate) const REFUSED: u8 = 17;
 pub(crate) const ASK: u8 = 19;
 pub(crate) const PART: u8 = 21;
+pub(crate) const FAILED: u8 = 22;
 
 /// How long a worker may take to do what it should. A deadline, never a measurement.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,8 +39,13 @@ pub(crate) fn hello(protocol: u32, secret: [u8; 32]) -> Vec<u8> {
     frame(HELLO, &[&protocol.to_le_bytes()[..], &secret].concat())
 }
 
-/// A request for the callable `application` of a script, in the main interpreter.
-pub(crate) fn request(script: &Path, variables: &[(&str, &str)]) -> Vec<u8> {
+/// A request for the callable `application` of a script, in the main interpreter, which may have a limit of
+/// its time.
+pub(crate) fn request(
+    script: &Path,
+    limit: Option<Duration>,
+    variables: &[(&str, &str)],
+) -> Vec<u8> {
     let number = |number: usize| u32::try_from(number).expect("a small number").to_le_bytes();
     let text = |text: &[u8]| [&number(text.len())[..], text].concat();
     let mut content = [
@@ -50,7 +56,11 @@ pub(crate) fn request(script: &Path, variables: &[(&str, &str)]) -> Vec<u8> {
     ]
     .concat();
     content.push(0); // not loaded again where it has changed
-    content.push(0); // without a time limit
+    content.push(limit.is_some().into());
+    // How long it may take, and how long its application may then take to end, in microseconds.
+    for time in limit.iter().flat_map(|limit| [*limit, PATIENCE]) {
+        content.extend(u64::try_from(time.as_micros()).expect("a short time").to_le_bytes());
+    }
     content.push(0); // not by HTTPS
     content.extend([0; 8]); // when it was received
     content.extend([0; 8]); // when it was handed over

@@ -55,7 +55,7 @@ impl Activity {
     }
 
     pub(super) fn set_outdated(&self) {
-        self.outdated.store(true, Ordering::Relaxed);
+        self.outdated.store(true, Ordering::SeqCst);
     }
 
     /// How many requests are under way.
@@ -75,7 +75,7 @@ impl Activity {
 
     /// Whether a script has changed that was loaded.
     pub(crate) fn is_outdated(&self) -> bool {
-        self.outdated.load(Ordering::Relaxed)
+        self.outdated.load(Ordering::SeqCst)
     }
 
     /// For how long no request has begun or ended that counts.

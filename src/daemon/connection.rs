@@ -219,6 +219,12 @@ impl Connection {
             writing.number += 1;
             writing.number
         };
+        if self.server.activity.is_outdated() {
+            let mut writing = self.writing();
+            self.send_elsewhere(&mut writing);
+            self.go_on(writing);
+            return Ok(now_is);
+        }
         job.started = Some(Started { mark: Arc::clone(&self.mark), number });
         job.handed_over.1 = now();
         // The whole application is loaded anew: by a fresh interpreter, or else by another process.
@@ -377,6 +383,8 @@ impl Connection {
                 ..
             })) => {
                 self.mark.clear(writing.number);
+                // Before the server hears of it: it may be back sooner than its connections are closed.
+                self.server.activity.set_outdated();
                 self.send_elsewhere(writing);
                 return Ok(true);
             }

@@ -250,9 +250,8 @@ impl Server {
         (self.wake)();
     }
 
-    /// A script has changed, so another process is to take this one's place.
+    /// A script has changed, which was noted, so another process is to take this one's place.
     pub(super) fn tell_outdated(&self) {
-        self.activity.set_outdated();
         self.close();
         (self.wake)();
     }

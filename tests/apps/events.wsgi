@@ -35,7 +35,7 @@ def fail(name, **event):
 def look(name, **event):
     data = event.get("request_data", {})
     if "tag" in data:
-        seen[data["tag"]].append(("second", {"more": f"{event['more']}"}))
+        seen[data["tag"]].append(("second", {"more": f"{event['more']}", "name": name}))
         if name == "request_started" and data["tag"] == "replace":
             return {"application_object": replacement}
     return None
@@ -63,7 +63,9 @@ def replacement(environ, start_response):
 
 def show(tag):
     yield f"names\t{' '.join(name for name, _ in seen.get(tag, []) if name != 'second')}\n"
-    yield f"second\t{' '.join(event['more'] for name, event in seen.get(tag, []) if name == 'second')}\n"
+    second = [event for name, event in seen.get(tag, []) if name == "second"]
+    yield f"second\t{' '.join(event['more'] for event in second)}\n"
+    yield f"last\t{' '.join(event['name'] for event in second)}\n"
     for name, event in seen.get(tag, []):
         for key, value in event.items():
             yield f"{name}.{key}\t{value}\n"

@@ -10,11 +10,12 @@ fn ask(server: &Server, request: &Request, tag: &str) -> Response {
     server.send(&request.clone().header("X-Tag", tag))
 }
 
-/// What was told about a request, once it has finished: the client is not kept waiting for that.
+/// What was told about a request, once the last callback was told that it has finished: the client is not
+/// kept waiting for that.
 fn told(server: &Server, tag: &str) -> Response {
     eventually("request_finished", || {
         let shown = server.get(&format!("/seen/{tag}"));
-        shown.fact("names").contains("request_finished").then_some(shown)
+        shown.fact("last").contains("request_finished").then_some(shown)
     })
 }
 

@@ -1,9 +1,10 @@
 //! A worker process, and what comes over its socket from who knows its secret, in whole and in pieces.
 //! What comes from who does not is in `tests/httpd/daemon/peers.rs`.
 
-use crate::peer::{self, ANSWER, ASK, HELLO, PART, PROTOCOL, Peer, REFUSED, REQUEST, frame};
+use crate::peer::{self, ANSWER, ASK, FAILED, HELLO, PART, PROTOCOL, Peer, REFUSED, REQUEST, frame};
 use crate::worker::{SECRET, Worker};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 const APPLICATION: &str = "
 def application(environ, start_response):
@@ -135,6 +136,41 @@ fn what_is_no_answer_ends_its_request_only() {
         assert!(lines[0].contains("MNF0044"), "{lines:#?}");
         is_served(&worker, &mut other);
     }
+}
+
+#[test]
+fn nothing_of_a_request_that_has_failed_comes_behind_the_word_that_says_so() {
+    let application = "
+import sys
+
+class Endless:
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return b'x' * 65536
+
+    def close(self):
+        print('it is over', file=sys.stderr, flush=True)
+
+def application(environ, start_response):
+    start_response('200 OK', [('X-Path', environ['PATH_INFO'])])
+    return Endless() if environ['PATH_INFO'] == '/endless' else [b'fine']
+";
+    let worker = Worker::start(1, application);
+    let mut peer = worker.known();
+    peer.say(&worker.request_within(Duration::from_secs(2), "/endless"));
+    // With so much of it read, much more was put behind that, and is about to be sent.
+    let mut read = 0;
+    while read < 2 << 20 {
+        let (kind, content) = peer.hear().expect("more of it");
+        assert_eq!(kind, PART, "{}", String::from_utf8_lossy(&content));
+        read += content.len();
+    }
+    worker.wait_for_lines("it is over", 1);
+    eprintln!("over at {read}"); let mut after = 0;
+    loop { let (k, c) = peer.hear().expect("a word that it has failed"); after += c.len(); eprintln!("{k} {} {after}", c.len()); if k == FAILED { break } }
+    is_served(&worker, &mut peer);
 }
 
 #[test]

@@ -81,8 +81,12 @@ impl Worker {
 
     /// A request for a path, as bytes.
     pub(crate) fn request(&self, path: &str) -> Vec<u8> {
-        let variables = [("REQUEST_METHOD", "GET"), ("SCRIPT_NAME", ""), ("PATH_INFO", path)];
-        peer::request(&self.script, &variables)
+        peer::request(&self.script, None, &get(path))
+    }
+
+    /// One that has to end within that time.
+    pub(crate) fn request_within(&self, limit: Duration, path: &str) -> Vec<u8> {
+        peer::request(&self.script, Some(limit), &get(path))
     }
 
     /// Lines of its log that contain this.
@@ -129,6 +133,10 @@ impl Drop for Worker {
         assert!(status.is_some_and(|status| status.success()), "{status:?}:\n{said}");
         assert!(!said.contains("panicked"), "{said}");
     }
+}
+
+fn get(path: &str) -> [(&str, &str); 3] {
+    [("REQUEST_METHOD", "GET"), ("SCRIPT_NAME", ""), ("PATH_INFO", path)]
 }
 
 /// What it is told.

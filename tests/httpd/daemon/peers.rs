@@ -50,7 +50,7 @@ fn peer(server: &Server) -> Peer {
 /// A request of somebody who calls himself `admin`.
 fn forged(server: &Server) -> Vec<u8> {
     let variables = [("REQUEST_METHOD", "GET"), ("PATH_INFO", "/"), ("REMOTE_USER", "admin")];
-    peer::request(&server.path("apps/noting.wsgi"), &variables)
+    peer::request(&server.path("apps/noting.wsgi"), None, &variables)
 }
 
 #[test]
