@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// How much is read at once. Most frames are shorter.
 const READ: usize = 16 * 1024;
 
+/// How much is read at once where more than that was there.
+const READ_MUCH: usize = 64 * 1024;
+
 /// How many descriptors may wait for their frames. One comes with a frame at most.
 const DESCRIPTORS: usize = 4;
 
@@ -64,9 +67,13 @@ pub(crate) struct Channel {
 /// What was read from a connection and not yet taken.
 #[derive(Debug, Default)]
 pub(crate) struct Input {
+    /// What was read ends at `end`; there is room behind it.
     bytes: Vec<u8>,
     /// What of that was taken.
     taken: usize,
+    end: usize,
+    /// The last read has filled its room.
+    much: bool,
     /// What came with it.
     descriptors: VecDeque<OwnedFd>,
 }
@@ -116,6 +123,14 @@ impl Channel {
         self.input.receive(&self.socket, LONGEST)
     }
 
+    /// The next frame, where all of it was read already and it is `wanted`, by its kind and content.
+    pub(crate) fn receive_if(
+        &mut self,
+        wanted: impl FnOnce(u8, &[u8]) -> bool,
+    ) -> Option<Frame<'_>> {
+        self.input.receive_if(wanted)
+    }
+
     /// The next frame, if its content is no longer than that.
     pub(crate) fn receive_up_to(&mut self, longest: usize) -> Result<Frame<'_>, Lost> {
         self.input.receive(&self.socket, longest)
@@ -136,7 +151,7 @@ impl Channel {
 impl Input {
     /// Whether nothing was read that was not taken.
     pub(crate) fn is_empty(&self) -> bool {
-        self.taken == self.bytes.len()
+        self.taken == self.end
     }
 
     /// The next frame that comes from `socket`, if its content is no longer than that.
@@ -145,41 +160,63 @@ impl Input {
         socket: &UnixStream,
         longest: usize,
     ) -> Result<Frame<'_>, Lost> {
-        let (length, kind) = loop {
-            match self.bytes[self.taken..].first_chunk() {
-                None => self.read(socket, HEADER)?,
-                Some(start) => {
-                    let (length, kind) = wire::header(*start, longest)?;
-                    if self.bytes.len() - self.taken >= HEADER + length {
-                        break (length, kind);
-                    }
-                    self.read(socket, HEADER + length)?;
+        loop {
+            match self.start(longest)? {
+                Some((length, kind)) if self.has(HEADER + length) => {
+                    return Ok(self.take(length, kind));
                 }
+                Some((length, _)) => self.read(socket, HEADER + length)?,
+                None => self.read(socket, HEADER)?,
             }
-        };
+        }
+    }
+
+    /// The next frame, where all of it was read and it is `wanted`.
+    fn receive_if(&mut self, wanted: impl FnOnce(u8, &[u8]) -> bool) -> Option<Frame<'_>> {
+        let (length, kind) = self.start(LONGEST).ok()??;
+        if !self.has(HEADER + length) {
+            return None;
+        }
+        let start = self.taken + HEADER;
+        wanted(kind, &self.bytes[start..start + length]).then(|| self.take(length, kind))
+    }
+
+    /// Length and kind of the next frame, where that much was read.
+    fn start(&self, longest: usize) -> Result<Option<(usize, u8)>, Malformed> {
+        let start = self.bytes[self.taken..self.end].first_chunk();
+        start.map(|start| wire::header(*start, longest)).transpose()
+    }
+
+    fn has(&self, bytes: usize) -> bool {
+        self.end - self.taken >= bytes
+    }
+
+    fn take(&mut self, length: usize, kind: u8) -> Frame<'_> {
         let start = self.taken + HEADER;
         self.taken = start + length;
-        let content = &self.bytes[start..start + length];
-        Ok(Frame { kind, content, descriptors: &mut self.descriptors })
+        let content = &self.bytes[start..self.taken];
+        Frame { kind, content, descriptors: &mut self.descriptors }
     }
 
     /// Reads more of a frame that has `wanted` bytes in all.
     fn read(&mut self, socket: &UnixStream, wanted: usize) -> Result<(), Lost> {
-        self.bytes.drain(..self.taken);
+        self.bytes.copy_within(self.taken..self.end, 0);
+        self.end -= self.taken;
         self.taken = 0;
-        if self.bytes.is_empty() && self.bytes.capacity() > KEPT {
+        if self.is_empty() && self.bytes.len() > KEPT {
             self.bytes = Vec::new();
         }
-        let had = self.bytes.len();
         // What a length announces is not set aside before it comes.
-        let room = (wanted - had).clamp(READ, KEPT);
-        self.bytes.resize(had + room, 0);
-        let received = receive_some(socket, &mut self.bytes[had..], &mut self.descriptors);
-        self.bytes.truncate(had + *received.as_ref().unwrap_or(&0));
-        match received? {
-            0 => Err(Lost::Closed),
-            _ => Ok(()),
+        let least = if self.much { READ_MUCH } else { READ };
+        let room = self.end + (wanted - self.end).clamp(least, KEPT);
+        if self.bytes.len() < room {
+            self.bytes.resize(room, 0);
         }
+        let into = &mut self.bytes[self.end..room];
+        let received = receive_some(socket, into, &mut self.descriptors)?;
+        self.much = received == into.len();
+        self.end += received;
+        if received == 0 { Err(Lost::Closed) } else { Ok(()) }
     }
 }
 
@@ -340,6 +377,22 @@ mod tests {
             drop(there);
             assert!(matches!(here.receive(), Err(Lost::Closed)), "cut at {end}");
         }
+    }
+
+    #[test]
+    fn a_frame_that_has_come_is_there_for_who_wants_it_and_only_as_a_whole() {
+        let (mut here, there) = pair();
+        let bytes = [3, 4, 5, 6].map(frame).concat();
+        there.send(&bytes[..bytes.len() - 1]).unwrap();
+        assert!(here.receive_if(|_, _| true).is_none(), "nothing was read");
+        assert_eq!(here.receive().unwrap().content.len(), 1 + 3);
+        let of = |length: usize| move |_, content: &[u8]| content.len() == 1 + length;
+        assert!(here.receive_if(of(5)).is_none(), "the next has another length");
+        assert_eq!(here.receive_if(of(4)).unwrap().content.len(), 1 + 4);
+        assert_eq!(here.receive().unwrap().content.len(), 1 + 5);
+        assert!(here.receive_if(|_, _| true).is_none(), "a byte of it is not there");
+        there.send(&bytes[bytes.len() - 1..]).unwrap();
+        assert_eq!(here.receive().unwrap().content.len(), 1 + 6);
     }
 
     #[test]

@@ -19,6 +19,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Where a part of a response has as many bytes as this, the next ones are another part: about what httpd
+/// passes on at once.
+const TOGETHER: usize = 40 << 10;
+
 /// How long to wait before a connection is tried again that was refused: at first, and later.
 const PAUSES: [Duration; 2] = [Duration::from_millis(125), Duration::from_secs(1)];
 
@@ -363,10 +367,7 @@ impl Conversation {
         if let Err(error) = connection.set_timeout(silence) {
             return Heard::Lost(Lost::Failed(error));
         }
-        let received = connection.channel.receive();
-        match received.and_then(|Frame { kind, content, descriptors }| {
-            Ok(wire::from_worker(kind, content, descriptors)?)
-        }) {
+        match connection.receive() {
             Ok(frame) => Heard::Frame(frame),
             Err(lost) => Heard::Lost(lost),
         }
@@ -457,6 +458,23 @@ impl Conversation {
 }
 
 impl Connection {
+    /// The next frame. Bytes of a response that have come by now are one part, up to a bound.
+    fn receive(&mut self) -> Result<FromWorker, Lost> {
+        let mut frame = read(self.channel.receive()?)?;
+        let FromWorker::Reply(Reply::Response(part)) = &mut frame else { return Ok(frame) };
+        // With a head it stays as it is: httpd would tell the length or not, as the threads happen to run.
+        if part.head.is_some() || part.file.is_some() {
+            return Ok(frame);
+        }
+        while part.end.is_none() && part.body.len() < TOGETHER {
+            let Some(more) = self.channel.receive_if(wire::is_bytes) else { break };
+            let FromWorker::Reply(Reply::Response(more)) = read(more)? else { break };
+            part.body.extend_from_slice(&more.body);
+            part.end = more.end;
+        }
+        Ok(frame)
+    }
+
     fn set_timeout(&mut self, timeout: Duration) -> io::Result<()> {
         if self.timeout != Some(timeout) {
             let timeout = timeout.max(Duration::from_millis(1));
@@ -511,6 +529,10 @@ impl Drop for Conversation {
             }
         }
     }
+}
+
+fn read(frame: Frame<'_>) -> Result<FromWorker, Lost> {
+    Ok(wire::from_worker(frame.kind, frame.content, frame.descriptors)?)
 }
 
 fn stopping() -> Refusal {

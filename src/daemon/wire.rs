@@ -322,6 +322,11 @@ fn read_request(rest: &mut Rest<'_>, job: &mut Job) -> Result<GroupName> {
     Ok(group)
 }
 
+/// Whether a frame is a part of a response with neither a head nor a file, that fails in no way.
+pub(crate) fn is_bytes(kind: u8, content: &[u8]) -> bool {
+    kind == PART && matches!(content, [0..=2, 0, 0, ..])
+}
+
 /// Reads a frame that a worker process has sent; a file is taken from `descriptors`.
 pub(crate) fn from_worker(
     kind: u8,
