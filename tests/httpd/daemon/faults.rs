@@ -129,10 +129,7 @@ fn a_process_that_stops_in_the_middle_of_a_body_is_a_504() {
 fn requests_that_wait_too_long_are_504_and_never_run() {
     let server = serve("threads=1 queue-timeout=1");
     process(&server);
-    let gate = server.gate("held");
-    let mut first = server.client();
-    first.send_head(&Request::get("/held"));
-    gate.held();
+    let (mut first, gate) = server.hold("/held");
     assert_eq!(server.get("/killed").status, 504);
     server.log().wait_for(&[":error]", "MNF0042", "queue-timeout (1 s)"]);
     gate.open();
@@ -204,10 +201,7 @@ fn several_processes_share_the_requests_and_one_that_dies_costs_no_other_request
 #[test]
 fn a_request_goes_to_the_process_that_has_least_to_do() {
     let server = serve("processes=2 threads=4");
-    let gate = server.gate("held");
-    let mut client = server.client();
-    client.send_head(&Request::get("/held"));
-    gate.held();
+    let (mut client, gate) = server.hold("/held");
     let idle = process(&server);
     (0..9).for_each(|_| assert_eq!(process(&server), idle));
     gate.open();

@@ -99,10 +99,7 @@ fn a_process_that_is_told_to_go_answers_what_it_has_begun() {
     for number in [libc::SIGTERM, libc::SIGINT] {
         let server = serve("threads=2");
         let former = process(&server);
-        let gate = server.gate("held");
-        let mut client = server.client();
-        client.send_head(&Request::get("/held"));
-        gate.held();
+        let (mut client, gate) = server.hold("/held");
         signal(former, number);
         server.log().wait_for(&["process group 'shop' ends", "by a signal"]);
         gate.open();
@@ -117,10 +114,7 @@ fn a_process_that_is_told_to_go_gracefully_serves_until_it_has_nothing_to_do() {
     for (options, reason) in [("", "graceful_signal"), ("eviction-timeout=30", "eviction_signal")] {
         let server = serve(&format!("threads=2 {options}"));
         let former = process(&server);
-        let gate = server.gate("held");
-        let mut client = server.client();
-        client.send_head(&Request::get("/held"));
-        gate.held();
+        let (mut client, gate) = server.hold("/held");
         signal(former, libc::SIGUSR1);
         server.log().wait_for(&["process group 'shop' ends when its requests have", "SIGUSR1"]);
         assert_eq!(process(&server), former, "it goes on meanwhile");
@@ -140,10 +134,7 @@ fn a_request_that_does_not_end_holds_no_stop_up_for_longer_than_its_limits() {
     ] {
         let server = serve(&format!("threads=2 {options}"));
         let former = process(&server);
-        let gate = server.gate("held");
-        let mut client = server.client();
-        client.send_head(&Request::get("/held"));
-        gate.held();
+        let (mut client, gate) = server.hold("/held");
         signal(former, number);
         server.log().wait_for(&[":warn]", "MNF0015", "'shop'", "shutdown-timeout (1 s)"]);
         assert_eq!(client.read("GET").status, 502, "{options}");
@@ -260,10 +251,7 @@ fn signals_that_mean_nothing_to_the_process_are_told_to_applications_in_every_in
     let restricted = ["WSGIRestrictSignal", "worker process of process group 'shop'"];
     server.log().wait_for_count(&restricted, 2);
     // The only thread of one of them is busy with a request.
-    let gate = server.gate("held");
-    let mut client = server.client();
-    client.send_head(&Request::get("/a/held"));
-    gate.held();
+    let (mut client, gate) = server.hold("/a/held");
     let notes = || {
         let text = fs::read_to_string(server.path("state/signals")).unwrap_or_default();
         let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();

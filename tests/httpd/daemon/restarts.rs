@@ -1,7 +1,7 @@
 //! Restarts and the end of httpd: what becomes of worker processes, of requests and of sockets.
 
 use super::{conf, process, serve, signal, sockets};
-use crate::harness::{Load, Mode, Request, Server, eventually};
+use crate::harness::{Load, Mode, Server, eventually};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 #[test]
@@ -28,10 +28,7 @@ fn graceful_restarts_under_load_lose_no_request_and_leave_nothing_behind() {
 fn a_request_under_way_at_a_graceful_restart_is_finished_by_the_old_process() {
     let server = serve("");
     let former = process(&server);
-    let gate = server.gate("held");
-    let mut client = server.client();
-    client.send_head(&Request::get("/held"));
-    gate.held();
+    let (mut client, gate) = server.hold("/held");
     server.graceful();
     assert_ne!(process(&server), former, "a new one serves at once");
     assert!(server.workers().contains(&former));
@@ -44,10 +41,7 @@ fn a_request_under_way_at_a_graceful_restart_is_finished_by_the_old_process() {
 fn a_process_that_still_drains_ends_when_httpd_does() {
     let server = serve("");
     process(&server);
-    let gate = server.gate("held");
-    let mut client = server.client();
-    client.send_head(&Request::get("/held"));
-    gate.held();
+    let (_client, gate) = server.hold("/held");
     server.graceful();
     server.begin_stop();
     // The file stays for as long as anybody serves.

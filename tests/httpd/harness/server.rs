@@ -121,6 +121,15 @@ impl Server {
         Gate::make(self.path("state").join(name))
     }
 
+    /// Asks for something whose application stands at the gate `held`, and waits until it does.
+    pub(crate) fn hold(&self, url: &str) -> (Client, Gate) {
+        let gate = self.gate("held");
+        let mut client = self.client();
+        client.send_head(&Request::get(url));
+        gate.held();
+        (client, gate)
+    }
+
     /// The two flags of `busy.wsgi`.
     pub(crate) fn flags(&self) -> Flags {
         Flags::make(&self.path("state/busy"))
