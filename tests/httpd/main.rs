@@ -5,6 +5,9 @@
 //! the applications are in `tests/apps`.
 
 mod harness;
+#[path = "../pages.rs"]
+#[allow(dead_code, reason = "the tests in tests/docs use the rest")]
+mod pages;
 #[path = "../peer.rs"]
 #[allow(dead_code, reason = "the tests in tests/runtime use the rest")]
 mod peer;
@@ -57,6 +60,7 @@ mod replacement;
 mod replicas;
 mod request_timeout;
 mod runtime_directives;
+mod scaling_out;
 mod selection;
 mod slow_readers;
 mod slow_requests;

@@ -184,6 +184,24 @@ impl Server {
         self.killed = true;
     }
 
+    /// Ends httpd's parent, its children and worker processes, all by SIGKILL, as a machine ends that loses its
+    /// power; returns when the last is gone.
+    pub(crate) fn kill_whole(mut self) {
+        let children = [self.own_children(), self.workers()].concat();
+        self.child.kill().expect("httpd is there");
+        for &child in &children {
+            let pid = libc::pid_t::try_from(child).expect("a process id fits");
+            // SAFETY: kill takes no pointers. The process was our server's a moment ago; where it has ended by itself
+            // meanwhile there is none of that id.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+        eventually("the children are gone", || {
+            children.iter().all(|&child| is_over(child)).then_some(())
+        });
+        self.ended = Some(self.child.wait().expect("httpd is waited for"));
+        self.killed = true;
+    }
+
     /// Starts an ordinary stop without waiting for its end.
     pub(crate) fn begin_stop(&self) {
         self.signal(libc::SIGTERM);
@@ -433,6 +451,12 @@ fn is_asleep(process: u32) -> bool {
         let state = stat.rsplit_once(") ").map_or("S", |(_, rest)| &rest[..1]);
         matches!(state, "S" | "I" | "Z" | "X")
     })
+}
+
+/// Whether a process has ended, waited for or not.
+fn is_over(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
 }
 
 /// Starts a process that ends with this one, however this one ends, so that an interrupted test
