@@ -51,11 +51,13 @@ pub(crate) fn blocks(page: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut lines = text.lines().enumerate();
     while let Some((number, line)) = lines.next() {
-        let Some(info) = line.strip_prefix("```") else { continue };
+        // One that belongs to an item of a list is moved in.
+        let Some(info) = line.trim_start().strip_prefix("```") else { continue };
+        let indent = line.len() - line.trim_start().len();
         let mut words = info.split(',').map(str::to_owned);
         let language = words.next().unwrap_or_default();
-        let inside: Vec<_> =
-            lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
+        let inside = lines.by_ref().map(|(_, line)| line.get(indent..).unwrap_or_default());
+        let inside: Vec<_> = inside.take_while(|line| *line != "```").collect();
         blocks.push(Block {
             page: page.to_owned(),
             line: number + 1,

@@ -53,6 +53,7 @@ mod output;
 mod preload;
 mod proxies;
 mod python;
+mod quick_starts;
 mod recursion;
 mod reloading;
 mod reloading_groups;

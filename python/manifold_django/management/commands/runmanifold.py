@@ -13,7 +13,6 @@ class Command(BaseCommand):
         "Serves this project with Apache httpd and mod_manifold. Takes all options of `manifold serve`, "
         "such as --port 9000, --reload-on-changes and --processes 2; `manifold serve --help` shows them."
     )
-    requires_system_checks = []  # they are run below, once, unless --skip-checks
 
     def run_from_argv(self, argv):
         """Django's own options are Django's; all others are for `manifold serve`, which knows them."""
@@ -33,9 +32,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser):
         parser.usage = "%(prog)s [options of manage.py] [options of `manifold serve`]"
 
-    def handle(self, *arguments, skip_checks=False, **options):
-        if not skip_checks:
-            self.check(display_num_errors=True)
+    def handle(self, *arguments, **options):
         manage = Path(sys.argv[0]).resolve()
         if manage.name != "manage.py":
             raise CommandError(
