@@ -57,6 +57,6 @@ fn a_block_that_httpd_does_not_accept_is_found() {
         complaint(&block).expect("httpd refuses it")
     };
     assert!(wrong("WSGIReplicas many\n").contains("WSGIReplicas"));
-    assert!(wrong("<Directory /srv/shop>\n").contains("</Directory>"));
+    assert!(wrong("<Directory /srv/shop>\n").contains("not closed"));
     assert!(wrong("WSGINoSuchDirective On\n").contains("Invalid command"));
 }

@@ -1,6 +1,5 @@
 //! Blocks for Python and for a shell.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -63,45 +62,52 @@ fn python_compiles_every_block_of_its() {
 
 #[test]
 fn the_commands_of_every_page_work() {
-    let mut left_out: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    let mut count = 0;
     let all = all();
-    let mut pages: Vec<_> = all.iter().map(|block| &block.page).collect();
+    let mut pages: Vec<_> =
+        all.iter().filter(|block| block.language == "sh").map(|block| &block.page).collect();
     pages.dedup();
-    for page in pages {
-        let blocks: Vec<_> = all.iter().filter(|block| block.page == *page).collect();
-        if !blocks.iter().any(|block| block.language == "sh") {
-            continue;
-        }
-        let extensions = page.ends_with("/fastapi.md");
-        let venv = if extensions { "MANIFOLD_EXTENSIONS_VENV" } else { "MANIFOLD_TEST_VENV" };
-        if extensions && lacks(&["fastapi", "pydantic_core", "a2wsgi"]) {
-            eprintln!("left out, {page}: there are no wheels of its packages for this Python");
-            continue;
-        }
-        let scratch = Scratch::new(&variable(venv));
-        for block in blocks {
-            scratch.save(block);
-            if block.language != "sh" {
-                continue;
-            }
-            match NOT_RUN.iter().find(|(word, _)| block.has(word)) {
-                Some((_, why)) => left_out.entry(why).or_default().push(block.place()),
-                None => {
-                    count += 1;
-                    match &block.words[..] {
-                        [word] if word == "serves" => serve(block, &scratch),
-                        [word] if word == "starts" => start(block, &scratch),
-                        _ => shell(block, &scratch),
-                    }
-                }
-            }
-        }
-    }
-    for (why, places) in left_out {
+    let of = &|page: &String| all.iter().filter(|block| block.page == *page).collect::<Vec<_>>();
+    let counts: Vec<usize> = std::thread::scope(|scope| {
+        let start = |page| {
+            std::thread::Builder::new()
+                .name(String::clone(page))
+                .spawn_scoped(scope, move || follow(&of(page)))
+        };
+        let following: Vec<_> = pages.iter().map(|&page| start(page).expect("a thread")).collect();
+        following.into_iter().map(|page| page.join().expect("a page does what it says")).collect()
+    });
+    let count: usize = counts.iter().sum();
+    assert!(count > 10, "only {count} blocks were run");
+    for (word, why) in NOT_RUN {
+        let places: Vec<_> = all.iter().filter(|block| block.has(word)).map(Block::place).collect();
         eprintln!("not run, since {why}: {}", places.join(", "));
     }
-    assert!(count > 10, "only {count} blocks were run");
+}
+
+/// Runs the blocks of a page one after the other; returns how many.
+fn follow(blocks: &[&Block]) -> usize {
+    let page = &blocks[0].page;
+    let extensions = page.ends_with("/fastapi.md");
+    let venv = if extensions { "MANIFOLD_EXTENSIONS_VENV" } else { "MANIFOLD_TEST_VENV" };
+    if extensions && lacks(&["fastapi", "pydantic_core", "a2wsgi"]) {
+        eprintln!("left out, {page}: there are no wheels of its packages for this Python");
+        return 0;
+    }
+    let scratch = Scratch::new(&variable(venv));
+    let mut count = 0;
+    for block in blocks {
+        scratch.save(block);
+        if block.language != "sh" || NOT_RUN.iter().any(|(word, _)| block.has(word)) {
+            continue;
+        }
+        count += 1;
+        match &block.words[..] {
+            [word] if word == "serves" => serve(block, &scratch),
+            [word] if word == "starts" => start(block, &scratch),
+            _ => shell(block, &scratch),
+        }
+    }
+    count
 }
 
 /// Whether the virtual environment of extensions has no wheel of one of these.

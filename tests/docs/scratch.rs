@@ -4,11 +4,12 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
 use crate::harness::{folder, is_root, variable, write};
-use crate::pages::Block;
+use crate::pages::{Block, top};
 
 /// A script for every name that a block calls a script by without showing it.
 const SCRIPT: &str = "\
@@ -57,6 +58,7 @@ impl Scratch {
         }
         let built = program().parent().expect("a folder").to_owned();
         symlink(built, root.join("target/release")).expect("a link to what was built");
+        symlink(top().join("python"), root.join("python")).expect("a link to the packages");
         let scratch = Self { folder };
         write(scratch.path(), "etc/apache2/apache2.conf", &scratch.server());
         scratch
@@ -105,11 +107,7 @@ impl Scratch {
         if is_root() {
             conf += &format!("User {}\n", user());
         }
-        for module in MODULES {
-            if let Some(line) = load(module) {
-                conf += &line;
-            }
-        }
+        conf += modules();
         conf + &format!("LoadModule wsgi_module \"{}\"\n", variable("MANIFOLD_MODULE").display())
     }
 }
@@ -144,15 +142,19 @@ const MODULES: [&str; 26] = [
     "actions",
 ];
 
-fn load(module: &str) -> Option<String> {
-    let output = Command::new(variable("MANIFOLD_APXS"))
-        .args(["-q", "LIBEXECDIR"])
-        .output()
-        .expect("apxs runs");
-    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    let file = folder.join(format!("mod_{module}.so"));
-    // One that is not a file is compiled in; if not, httpd refuses the block that needs it.
-    file.is_file().then(|| format!("LoadModule {module}_module \"{}\"\n", file.display()))
+/// The lines that load them, but for those that are compiled in: httpd refuses the block that lacks one.
+fn modules() -> &'static str {
+    static LINES: OnceLock<String> = OnceLock::new();
+    LINES.get_or_init(|| {
+        let mut apxs = Command::new(variable("MANIFOLD_APXS"));
+        let output = apxs.args(["-q", "LIBEXECDIR"]).output().expect("apxs runs");
+        let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+        let files = MODULES.map(|module| (module, folder.join(format!("mod_{module}.so"))));
+        let there = files.iter().filter(|(_, file)| file.is_file());
+        there
+            .map(|(module, file)| format!("LoadModule {module}_module \"{}\"\n", file.display()))
+            .collect()
+    })
 }
 
 /// Who is there on every machine: whom httpd's children run as.
