@@ -26,9 +26,13 @@ fn block(id: &str, [front, back]: [u16; 2]) -> String {
 }
 
 fn start_node(address: &str, ports: [u16; 2]) -> Server {
+    start_node_with(address, ports, &pages::block(PAGE, "file=app.wsgi").text)
+}
+
+fn start_node_with(address: &str, ports: [u16; 2], application: &str) -> Server {
     let text = block("node", ports).replace(NODES[0], address).replace("/srv", "${ROOT}/srv");
     Server::start_with(Conf::new(&text), |root| {
-        write(root, "srv/shop/app.wsgi", &pages::block(PAGE, "file=app.wsgi").text);
+        write(root, "srv/shop/app.wsgi", application);
     })
 }
 
@@ -91,6 +95,36 @@ fn no_idempotent_request_fails_while_a_node_is_killed_and_comes_back() {
     assert_eq!((closing.resets, closing.failures), (0, Vec::new()));
     // By closing a kept connection before any of an answer httpd tells its client to ask again, which this one does.
     assert_eq!(keeping.failures, Vec::<String>::new());
+    balancer.stop();
+}
+
+/// The page's application, which is not well while there is a file.
+const ILL: &str = r#"
+import os
+ILL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ill")
+well = application
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/health" and os.path.exists(ILL):
+        start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
+        return [b"the database does not answer"]
+    return well(environ, start_response)
+"#;
+
+#[test]
+fn a_node_that_says_it_is_not_well_is_left_alone_until_it_is() {
+    let ports = [free_port(), free_port()];
+    let front = SocketAddr::from(([127, 0, 0, 1], ports[0]));
+    let application = pages::block(PAGE, "file=app.wsgi").text + ILL;
+    let first = start_node_with(NODES[0], ports, &application);
+    let _second = start_node(NODES[1], ports);
+    let balancer = start_balancer(ports);
+    NODES.iter().for_each(|node| waits_until_asked(front, node));
+    first.write("srv/shop/ill", "");
+    let others = || (0..20).all(|_| ask(front) == NODES[1]);
+    eventually("all requests go to the other node", || others().then_some(()));
+    std::fs::remove_file(first.path("srv/shop/ill")).expect("the file is there");
+    waits_until_asked(front, NODES[0]);
     balancer.stop();
 }
 
