@@ -4,6 +4,7 @@
 use crate::exchange::{Next, RequestEnd};
 use crate::group::Group;
 use crate::queue::PATIENCE;
+use crate::status::Counter;
 use crate::{Answer, Code, GroupName, LogEntry, Refusal, Reply, Store};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -113,6 +114,7 @@ impl Conversation {
     /// taken that waits. Says when that is to be done again.
     pub(crate) fn look(&self, now: Instant) -> Result<Instant, Refusal> {
         if self.deadline.is_some_and(|(deadline, _)| now >= deadline) {
+            self.group.counters().add(Counter::Timeouts, 1);
             return Err(self.too_long());
         }
         let next = |patience: Duration| {
@@ -126,6 +128,7 @@ impl Conversation {
         if let Some((limit, patience)) = self.give_up
             && now >= limit
         {
+            self.group.counters().add(Counter::Refused, 1);
             return Err(self.not_started(patience));
         }
         let patience = self.patience.get();

@@ -10,6 +10,7 @@ use crate::group::Group;
 use crate::isolation::{Decision, Place, Refused, decide};
 use crate::pool::{Life, Slot};
 use crate::queue::ReplicaId;
+use crate::status::Counter;
 use crate::succession::Succession;
 use crate::{Code, Outcome};
 use std::sync::Arc;
@@ -65,10 +66,12 @@ impl Group {
         }
         self.tell_move(refused, from, to);
         pool.place = to;
+        self.counters().add(Counter::Demotions, 1);
+        self.counters().explain(to.into(), &refused.to_string());
         pool.succession = Succession::default();
         let staying = |slot: &&mut Slot| matches!(slot.life, Life::Starting | Life::Serving);
         for slot in pool.replicas.iter_mut().filter(staying) {
-            slot.life = Life::Draining;
+            slot.enter(Life::Draining);
             jobs.extend(self.queue.retire(slot.id));
         }
         if to == Place::Main {

@@ -15,6 +15,7 @@ use crate::pool::{Life, Limits, Phase, Pool, Slot};
 use crate::queue::{Member, Queue, Rejected, ReplicaId};
 use crate::replica::Replica;
 use crate::spawn::spawn_for_interpreter;
+use crate::status::{self, Counter, Counters, Kind, Mode};
 use crate::succession::Heritage;
 use crate::watchdog::Watchdog;
 use crate::{Code, Gil, Refusal, Settings};
@@ -119,6 +120,8 @@ pub(crate) struct Group {
     /// How many jobs may wait.
     queue_limit: usize,
     pub(crate) queue: Arc<Queue<ApplicationEnd>>,
+    /// What is counted about it in this process; taken with its first job.
+    counters: OnceLock<Arc<Counters>>,
     /// There are replicas, or they are under way; spares the lock below.
     warm: AtomicBool,
     /// The group has moved into the main interpreter; its queue is closed then.
@@ -143,6 +146,7 @@ impl Group {
             shared: Arc::clone(shared),
             queue_limit,
             queue: Queue::new(queue_limit, settings.interpreter_threads),
+            counters: OnceLock::new(),
             warm: AtomicBool::new(false),
             moved: AtomicBool::new(false),
             pool: Mutex::new(pool),
@@ -168,6 +172,24 @@ impl Group {
         &self.name
     }
 
+    /// What is counted about it in this process.
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        self.counters.get_or_init(|| {
+            let counters = Arc::new(status::claim(Kind::Group, self.name.as_bytes()));
+            let why = match (self.name.is_main(), self.options.gil_is_pinned) {
+                (true, _) => "application-group=%{GLOBAL}",
+                (_, true) => "WSGIPerInterpreterGIL",
+                _ if OWN_GIL_IS_SAFE => "WSGIPerInterpreterGIL Auto",
+                _ => "this Python has no interpreters with a GIL of their own",
+            };
+            let mode =
+                if self.name.is_main() { Mode::Main } else { Place::from(self.options.gil).into() };
+            counters.explain(mode, why);
+            self.queue.count_in(Arc::clone(&counters));
+            counters
+        })
+    }
+
     /// How many replicas it should have: several that share a GIL would run one at a time.
     pub(crate) fn wanted(&self, pool: &Pool) -> usize {
         if pool.place == Place::Shared { 1 } else { self.options.replicas }
@@ -185,6 +207,17 @@ impl Group {
     /// The group is closed or stuck, or its queue is full.
     pub(crate) fn submit(self: &Arc<Self>, job: ApplicationEnd) -> Result<(), Refusal> {
         self.note();
+        self.counters();
+        let taken = self.try_to_submit(job);
+        if let Err(refusal) = &taken
+            && refusal.code != Code::Stopping
+        {
+            self.counters().add(Counter::Refused, 1);
+        }
+        taken
+    }
+
+    fn try_to_submit(self: &Arc<Self>, job: ApplicationEnd) -> Result<(), Refusal> {
         match self.queue.submit(job, Instant::now()) {
             Ok(members) => members.into_iter().for_each(|member| self.grow(member)),
             Err(Rejected::Closed(job)) => {

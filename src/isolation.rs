@@ -2,6 +2,7 @@
 //! of its own, until the group's code turns out to need something that such an interpreter refuses.
 #![forbid(unsafe_code)]
 
+use crate::status::Mode;
 use crate::{Gil, GroupName};
 use std::fmt;
 
@@ -47,6 +48,16 @@ impl From<Gil> for Place {
         match gil {
             Gil::Own => Self::Own,
             Gil::Shared => Self::Shared,
+        }
+    }
+}
+
+impl From<Place> for Mode {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Own => Self::Own,
+            Place::Shared => Self::Shared,
+            Place::Main => Self::Main,
         }
     }
 }

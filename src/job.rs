@@ -25,7 +25,9 @@ pub struct Job {
     pub reload: Reload,
     /// How long the request may take.
     pub timeout: Option<Timeout>,
-    /// When that is over; set when the job is handed over.
+    /// When the job was handed over.
+    pub(crate) queued: Option<Instant>,
+    /// When that time is over; set then as well.
     pub(crate) deadline: Option<Instant>,
     /// Whether `wsgi.url_scheme` is `https`; for a hook, whether the connection is encrypted.
     pub https: bool,
@@ -113,6 +115,7 @@ impl Job {
         self.task = Task::Serve;
         self.reload = Reload::Never;
         self.timeout = None;
+        self.queued = None;
         self.deadline = None;
         self.https = false;
         self.received = 0;

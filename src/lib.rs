@@ -24,7 +24,7 @@
 //! it into the queue of the application [`group`]. The request's end comes back as a
 //! [`Conversation`], which the request thread serves until it has ended. A thread of the group's
 //! interpreter ([`interp`]) takes the job, loads the script, calls the application and sends what
-//! it produces ([`wsgi`]).
+//! it produces ([`wsgi`]). [`status`] counts what that has cost.
 
 #![warn(missing_docs)]
 
@@ -54,6 +54,7 @@ mod runtime;
 mod settings;
 mod spawn;
 pub mod spool;
+pub mod status;
 mod succession;
 mod sync;
 mod watchdog;

@@ -7,6 +7,7 @@ use crate::interp::ending::End;
 use crate::isolation::Place;
 use crate::queue::ReplicaId;
 use crate::replica::Replica;
+use crate::status::State;
 use crate::succession::Succession;
 use std::sync::Arc;
 use std::time::Instant;
@@ -67,6 +68,18 @@ pub(crate) enum Life {
     Lost,
 }
 
+impl From<Life> for State {
+    fn from(life: Life) -> Self {
+        match life {
+            Life::Starting => Self::Starting,
+            Life::Serving => Self::Serving,
+            Life::Draining => Self::Draining,
+            Life::Ending => Self::Ending,
+            Life::Lost => Self::Lost,
+        }
+    }
+}
+
 /// How long what runs in a process may take to come to its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -79,6 +92,14 @@ pub struct Limits {
 impl Slot {
     pub(crate) fn starting(id: ReplicaId, place: Place) -> Self {
         Self { id, life: Life::Starting, replica: None, place, looked_at: None, guests: 0 }
+    }
+
+    /// It is so far in its life now.
+    pub(crate) fn enter(&mut self, life: Life) {
+        self.life = life;
+        if let Some(replica) = &self.replica {
+            replica.counters.enter(life.into());
+        }
     }
 }
 

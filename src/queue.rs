@@ -21,6 +21,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::status::{Counters, Gauge};
 use crate::sync::{Mutex, MutexGuard, Receiver, Sender, bounded};
 use crossbeam_channel::RecvTimeoutError;
 use std::collections::{BTreeMap, VecDeque};
@@ -88,6 +89,8 @@ struct State<J> {
     lost: usize,
     replicas: BTreeMap<ReplicaId, Roster<J>>,
     next: u64,
+    /// Where it is noted how many wait, and how many threads are lost.
+    counters: Option<Arc<Counters>>,
 }
 
 /// The threads of one replica.
@@ -140,8 +143,15 @@ impl<J> Queue<J> {
             lost: 0,
             replicas: BTreeMap::new(),
             next: 0,
+            counters: None,
         });
         Arc::new(Self { state, limit, threads: threads.max(1) })
+    }
+
+    /// From now on it is noted there how many wait, and how many threads are lost.
+    pub(crate) fn count_in(&self, counters: Arc<Counters>) {
+        counters.set(Gauge::WaitingLimit, self.limit as u64);
+        self.lock().counters = Some(counters);
     }
 
     /// Adds a replica, and returns its first thread. It gets only jobs of its own until
@@ -202,7 +212,7 @@ impl<J> Queue<J> {
         if state.closed {
             return Err(Rejected::Closed(job));
         }
-        if state.refusing || state.lost >= self.threads.max(LOST_LIMIT) {
+        if state.is_stuck(self.threads) {
             return Err(Rejected::Stuck(job));
         }
         let free = state.replicas.values_mut().filter(|roster| roster.leader.is_some());
@@ -214,6 +224,7 @@ impl<J> Queue<J> {
             return Err(Rejected::Full(job));
         }
         state.jobs.push_back(job);
+        state.note_waiting();
         Ok(self.line_up(&mut state, now))
     }
 
@@ -272,12 +283,15 @@ impl<J> Queue<J> {
             roster.lost.push(number);
             roster.members -= 1;
             state.lost += 1;
+            state.note_lost(self.threads);
         }
     }
 
     /// Takes no jobs until a thread that is lost has come back.
     pub(crate) fn refuse(&self) {
-        self.lock().refusing = true;
+        let mut state = self.lock();
+        state.refusing = true;
+        state.note_lost(self.threads);
     }
 
     /// How many threads of a replica have not left, and how many of them are lost.
@@ -298,6 +312,7 @@ impl<J> Queue<J> {
     pub(crate) fn discard(&self) -> Vec<J> {
         let mut state = self.lock();
         let mut jobs: Vec<_> = state.jobs.drain(..).collect();
+        state.note_waiting();
         for roster in state.replicas.values_mut() {
             jobs.extend(roster.own.drain(..));
         }
@@ -318,6 +333,24 @@ impl<J> Queue<J> {
 }
 
 impl<J> State<J> {
+    /// Whether so many threads of replicas with `threads` at most are lost that nobody can serve.
+    fn is_stuck(&self, threads: usize) -> bool {
+        self.refusing || self.lost >= threads.max(LOST_LIMIT)
+    }
+
+    fn note_waiting(&self) {
+        if let Some(counters) = &self.counters {
+            counters.set(Gauge::Waiting, self.jobs.len() as u64);
+        }
+    }
+
+    fn note_lost(&self, threads: usize) {
+        if let Some(counters) = &self.counters {
+            counters.set(Gauge::Lost, self.lost as u64);
+            counters.set(Gauge::Stuck, u64::from(self.is_stuck(threads)));
+        }
+    }
+
     /// Once nothing is left of a closed queue, tells all that wait.
     fn dismiss_if_over(&mut self) {
         if !self.closed || !self.jobs.is_empty() {
@@ -329,11 +362,13 @@ impl<J> State<J> {
     /// A job for a thread of this replica.
     fn pop(&mut self, id: ReplicaId, now: Instant) -> Option<J> {
         let roster = self.replicas.get_mut(&id)?;
-        let job = roster
-            .own
-            .pop_front()
-            .or_else(|| if roster.admitted { self.jobs.pop_front() } else { None })?;
+        let own = roster.own.pop_front();
+        let is_own = own.is_some();
+        let job = own.or_else(|| if roster.admitted { self.jobs.pop_front() } else { None })?;
         roster.taken = now;
+        if !is_own {
+            self.note_waiting();
+        }
         self.dismiss_if_over();
         Some(job)
     }
@@ -346,7 +381,7 @@ impl<J> State<J> {
     }
 
     /// A thread has done what it did; if it was lost, it is so no more.
-    fn come_back(&mut self, id: ReplicaId, number: usize) {
+    fn come_back(&mut self, id: ReplicaId, number: usize, threads: usize) {
         if self.lost == 0 {
             return;
         }
@@ -356,6 +391,7 @@ impl<J> State<J> {
             roster.members += 1;
             self.lost -= 1;
             self.refusing = false;
+            self.note_lost(threads);
         }
     }
 
@@ -463,7 +499,7 @@ impl<J> Member<J> {
     /// An order that can be given at once; otherwise it will come by the mailbox.
     fn stand_by(&self, now: Instant) -> Option<Order<J>> {
         let mut state = self.queue.lock();
-        state.come_back(self.replica, self.number);
+        state.come_back(self.replica, self.number, self.queue.threads);
         if state.is_over_for(self.replica) {
             return Some(Order::Leave);
         }
@@ -545,7 +581,7 @@ impl<J> Member<J> {
     /// The next job, for a thread that has the GIL and has just served one.
     pub(crate) fn take(&self, now: Instant) -> Option<J> {
         let mut state = self.queue.lock();
-        state.come_back(self.replica, self.number);
+        state.come_back(self.replica, self.number, self.queue.threads);
         if state.is_over_for(self.replica) {
             return None;
         }
@@ -557,7 +593,7 @@ impl<J> Drop for Member<J> {
     fn drop(&mut self) {
         let mut state = self.queue.lock();
         self.step_out(&mut state);
-        state.come_back(self.replica, self.number);
+        state.come_back(self.replica, self.number, self.queue.threads);
         let over = state.closed;
         let Some(roster) = state.replicas.get_mut(&self.replica) else { return };
         roster.members -= 1;

@@ -4,15 +4,20 @@
 use crate::exchange::ApplicationEnd;
 use crate::gate::Gate;
 use crate::group::Group;
+use crate::interp::attached::GilWaits;
 use crate::interp::ending::{self, End};
 use crate::interp::startup::{self, Site};
 use crate::interp::{Attached, Interpreter, ThreadState};
+use crate::isolation::Place;
 use crate::options::Resolved;
 use crate::queue::{Member, Order, ReplicaId};
+use crate::status::tally::{self, Tally};
+use crate::status::{self, Counter, Counters, Gauge, Kind};
 use crate::succession::Reason;
 use crate::watchdog::Seat;
 use crate::wsgi::{self, Residents, Served};
-use crate::{Code, Gil, GroupName, Settings};
+use crate::{Code, Gil, GroupName, Settings, Task};
+use std::cell::Cell;
 use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -24,6 +29,8 @@ pub(crate) struct Replica {
     pub(crate) id: ReplicaId,
     pub(crate) interpreter: Arc<Interpreter>,
     pub(crate) residents: Residents,
+    /// What is counted about it.
+    pub(crate) counters: Counters,
     /// How many requests it has served.
     served: AtomicU64,
     /// After how many it is to be replaced, where it can be.
@@ -36,6 +43,8 @@ pub(crate) struct Server<'a> {
     pub(crate) replica: &'a Replica,
     /// Where it says what it serves, if somebody wants to know.
     pub(crate) seat: Option<Arc<Seat>>,
+    /// How long this thread had waited for the GIL when it was counted last.
+    waited: Cell<GilWaits>,
 }
 
 impl Replica {
@@ -83,8 +92,12 @@ impl Replica {
             }
         );
         let maximum_requests = options.maximum_requests;
+        let counters = status::claim(Kind::Replica, name.as_bytes());
+        let place = if name.is_main() { Place::Main } else { gil.into() };
+        counters.explain(place.into(), "");
+        counters.set(Gauge::ThreadLimit, settings.interpreter_threads.max(1) as u64);
         let served = AtomicU64::new(0);
-        Ok((Self { id, interpreter, residents, served, maximum_requests }, state))
+        Ok((Self { id, interpreter, residents, counters, served, maximum_requests }, state))
     }
 
     /// Brings the interpreter to its end on its owner thread, whose state this is. `finalize` says
@@ -130,7 +143,17 @@ impl Replica {
     }
 }
 
-impl Server<'_> {
+impl<'a> Server<'a> {
+    /// This thread, from now on one of a replica.
+    pub(crate) fn new(
+        group: &'a Arc<Group>,
+        replica: &'a Replica,
+        seat: Option<Arc<Seat>>,
+    ) -> Self {
+        replica.counters.more(Gauge::Threads);
+        Self { group, replica, seat, waited: Cell::new(GilWaits::all()) }
+    }
+
     /// Serves jobs until there will be none, or until `idle_limit` has passed without one.
     pub(crate) fn serve(
         &self,
@@ -172,6 +195,8 @@ impl Server<'_> {
             return;
         }
         job.start();
+        let began = Instant::now();
+        self.replica.counters.more(Gauge::Serving);
         if let Some(seat) = &self.seat {
             seat.begin(&job);
         }
@@ -180,6 +205,8 @@ impl Server<'_> {
         if let Some(seat) = &self.seat {
             seat.end(py);
         }
+        // Before the client is told, who may look at once.
+        self.count(&job, began, &served);
         let conclude = |job: &ApplicationEnd, last| {
             // A request end that has let go does not want to know.
             if let Some(last) = job.link().conclude_at_once(last) {
@@ -202,7 +229,9 @@ impl Server<'_> {
             Ok(Served::NotLoaded(refused, failure)) => {
                 if let Err((job, why)) = py.detached(|| group.demote(id, &refused, Some(job))) {
                     if let Some(job) = job {
-                        conclude(&job, wsgi::fail(py, &job, &failure));
+                        let last = wsgi::fail(py, &job, &failure);
+                        self.count_answer(&job, began);
+                        conclude(&job, last);
                     }
                     group.stays(&refused, &why);
                 }
@@ -217,10 +246,47 @@ impl Server<'_> {
         self.tidy(py);
     }
 
+    /// Counts what a job has cost, and how it was answered unless somebody else goes on with it.
+    fn count(&self, job: &ApplicationEnd, began: Instant, served: &std::thread::Result<Served>) {
+        let counters = &self.replica.counters;
+        counters.less(Gauge::Serving);
+        counters.add_time(Counter::Application, began.elapsed());
+        let waited = GilWaits::all();
+        counters.add_time(Counter::GilWait, waited.since(self.waited.replace(waited)).time);
+        match served {
+            Ok(Served::NotLoaded(..)) => {}
+            Ok(Served::Done { .. }) => self.count_answer(job, began),
+            Err(_) => {
+                let status = Code::Panic.status();
+                tally::answered(Tally { status, ..Tally::default() });
+                self.count_answer(job, began);
+            }
+        }
+    }
+
+    /// Counts how a job was answered, if it was a request.
+    fn count_answer(&self, job: &ApplicationEnd, began: Instant) {
+        let (tally, error) = tally::take();
+        if let Some(error) = error {
+            self.group.counters().fail(&error);
+        }
+        let (Some(tally), Task::Serve) = (tally, &job.job().task) else { return };
+        let counters = &self.replica.counters;
+        counters.add(Counter::Requests, 1);
+        counters.add(Counter::of_status(tally.status), 1);
+        counters.add(Counter::BytesIn, tally.bytes_in);
+        counters.add(Counter::BytesOut, tally.bytes_out);
+        if let Some(queued) = job.job().queued {
+            counters.add_time(Counter::Queued, began - queued);
+            counters.add_latency(queued.elapsed());
+        }
+    }
+
     /// What is due when nobody waits for it.
     fn tidy(&self, py: Attached<'_>) {
         let residents = &self.replica.residents;
         if residents.is_untidy() {
+            self.group.counters().add(Counter::Reloads, 1);
             residents.tidy(py);
         }
         if residents.take_outdated() {
@@ -231,5 +297,11 @@ impl Server<'_> {
         {
             self.group.replace(self.replica.id, Reason::MaximumRequests(maximum));
         }
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        self.replica.counters.less(Gauge::Threads);
     }
 }

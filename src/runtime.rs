@@ -4,6 +4,7 @@ use crate::exchange::{ApplicationEnd, Exchanges, Listener, RequestEnd};
 use crate::group::{Group, Shared};
 use crate::interp::ending::End;
 use crate::pool::Limits;
+use crate::status::{self, State};
 use crate::{Code, Conversation, GroupName, Job, Patience, Refusal, Settings, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
@@ -60,6 +61,7 @@ impl Runtime {
         let refusal = main.refusal().map(|refusal| {
             let detail =
                 "Python does not run in this process; the critical line of its start says why";
+            status::process().enter(State::Failed);
             Refusal::new(refusal.code, detail)
         });
         Self {
@@ -100,7 +102,9 @@ impl Runtime {
         let group = self.group(group)?;
         let (request, application) = self.open(listener, |job| {
             fill(job);
-            job.deadline = job.timeout.map(|timeout| Instant::now() + timeout.limit);
+            let now = Instant::now();
+            job.queued = Some(now);
+            job.deadline = job.timeout.map(|timeout| now + timeout.limit);
         })?;
         let job = application.job();
         let deadline = job.deadline.zip(job.timeout.map(|timeout| timeout.limit));

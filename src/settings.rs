@@ -34,6 +34,8 @@ pub struct Settings {
     /// The shortest time that [`crate::Job::timeout`] gives requests; without it nobody looks whether
     /// they keep to theirs.
     pub request_timeout: Option<Duration>,
+    /// Whether applications may ask for the counters of the whole server.
+    pub server_metrics: bool,
     /// How many threads of the server hand requests over.
     pub request_threads: usize,
     /// How many threads an interpreter may have.
@@ -122,6 +124,7 @@ impl Default for Settings {
             destroy_interpreters: true,
             slow_requests: None,
             request_timeout: None,
+            server_metrics: false,
             request_threads: 1,
             interpreter_threads: 1,
             stack_size: None,
@@ -191,7 +194,7 @@ pub(crate) mod tests {
     pub(crate) fn settings() -> impl Strategy<Value = Settings> {
         let some_paths = || prop::collection::vec(path(), 0..3);
         let paths = (option::of(path()), option::of(path()), option::of(path()), some_paths());
-        let flags = any::<[bool; 6]>();
+        let flags = any::<[bool; 7]>();
         let numbers = (any::<[usize; 4]>(), option::of(1_usize..), any::<u64>(), any::<i32>());
         let server = (any::<(i32, i32, i32)>(), server_names(), any::<i32>().prop_map(Verbosity));
         (name(), paths, python(), table(), flags, (time(), time()), numbers, server).prop_map(
@@ -204,7 +207,7 @@ pub(crate) mod tests {
                 let (slow_requests, request_timeout) = times;
                 let (server_version, server_names, verbosity) = server;
                 let [destroy_interpreters, multithread, multiprocess, run_once, ..] = flags;
-                let [.., keep_stdout, frees_signals] = flags;
+                let [.., server_metrics, keep_stdout, frees_signals] = flags;
                 Settings {
                     process_group,
                     python_home,
@@ -215,6 +218,7 @@ pub(crate) mod tests {
                     destroy_interpreters,
                     slow_requests,
                     request_timeout,
+                    server_metrics,
                     request_threads,
                     interpreter_threads,
                     stack_size: stack_size.and_then(NonZeroUsize::new),

@@ -9,6 +9,7 @@ use crate::interp::ThreadState;
 use crate::pool::{Life, Phase, Pool, Slot};
 use crate::queue::ReplicaId;
 use crate::replica::Replica;
+use crate::status::Counter;
 use crate::{Code, Script};
 use cpython_sys::CAN_END_INTERPRETERS;
 use std::collections::VecDeque;
@@ -152,9 +153,10 @@ impl Group {
     pub(crate) fn take_over(self: &Arc<Self>, successor: ReplicaId, heritage: &Heritage) {
         let mut pool = self.pool();
         if let Some(slot) = pool.slot(heritage.predecessor) {
-            slot.life = Life::Draining;
+            slot.enter(Life::Draining);
         }
         pool.succession.underway = None;
+        self.counters().add(Counter::Replacements, 1);
         // Jobs that only it could do: whoever waits for them is told that they are lost.
         let own = self.queue.retire(heritage.predecessor);
         tracing::info!(
@@ -188,6 +190,7 @@ impl Group {
             return "the process stops anyway";
         }
         self.queue.lose(id, thread);
+        self.counters().add(Counter::Quarantined, 1);
         if !keeps_gil {
             let lost =
                 pool.replicas.iter().filter(|slot| self.queue.members(slot.id).1 > 0).count();
@@ -204,7 +207,7 @@ impl Group {
                     request until it ends";
         }
         if let Some(slot) = pool.slot(id) {
-            slot.life = Life::Lost;
+            slot.enter(Life::Lost);
         }
         drop(pool);
         let own = self.queue.retire(id);

@@ -218,7 +218,6 @@ pub(crate) struct PythonConfig {
     /// The shortest time that a WSGIRequestTimeout of any section gives.
     pub(crate) request_timeout: Option<Duration>,
     /// WSGIServerMetrics.
-    #[allow(dead_code, reason = "for mod_wsgi.server_metrics()")]
     pub(crate) server_metrics: Option<bool>,
     /// WSGISocketPrefix.
     pub(crate) socket_prefix: Option<PathBuf>,

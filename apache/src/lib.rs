@@ -18,6 +18,7 @@
 //! - `mapping`, `target`: which script answers a request.
 //! - `handler`, `variables`, `body`, `response`, `nesting`: one request.
 //! - `hooks`: scripts that decide about access, users, groups, and where a request is served.
+//! - `status`: what is counted, for people and programs.
 //! - `boundary`, `log`, `request`: where C calls us, what we tell the operator, what httpd's
 //!   request record says.
 
@@ -44,6 +45,7 @@ mod response;
 mod rules;
 mod selectors;
 mod signals;
+mod status;
 mod target;
 mod variables;
 
@@ -103,7 +105,10 @@ unsafe extern "C" fn register_hooks(pool: *mut apr_pool_t) {
     }
     // SAFETY: see above.
     unsafe { ap_hook_handler(Some(handler::handle), no_order, no_order, middle) };
+    // SAFETY: see above.
+    unsafe { ap_hook_handler(Some(status::handle), no_order, no_order, middle) };
     hooks::register(pool);
+    status::register();
 }
 
 /// Adds module and Python to the server's banner, and the mod_wsgi whose place it takes: programs look
@@ -134,7 +139,12 @@ unsafe extern "C" fn start_daemons(
     _temporary: *mut apr_pool_t,
     server: *mut server_rec,
 ) -> c_int {
-    if is_first_reading() { 0 } else { daemons::parent::begin(pool, server) }
+    if is_first_reading() {
+        return 0;
+    }
+    // SAFETY: httpd passes the main server, and nothing else looks at its record meanwhile.
+    boundary::quiet(|| status::memory::prepare(unsafe { config::server(server) }));
+    daemons::parent::begin(pool, server)
 }
 
 /// Whether httpd reads its configuration only to read it once more: when it starts it does it twice.

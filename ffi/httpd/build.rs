@@ -20,7 +20,8 @@ const FUNCTIONS: &str = "ap_hook_(handler|translate_name|child_init|child_stoppi
     |apr_bucket_(alloc|free|heap_make|simple_copy|simple_split|setaside_noop|file_enable_mmap)\
     |ap_(pregcomp|regexec|pregsub)|apr_brigade_insert_file|apr_file_open|apr_os_(file_put|sock_get)|ap_get_conn_socket|ap_index_of_response\
     |apr_bucket_shared_split|ap_run_handler|ap_(discard_request_body|internal_redirect)|ap_is_initial_req|ap_get_server_(revision|description|built)|ap_show_mpm\
-    |apr_proc_other_child_(register|unregister)|apr_os_file_get|ap_runtime_dir_relative|ap_hook_check_access|ap_register_auth_provider|apr_table_copy";
+    |apr_proc_other_child_(register|unregister)|apr_os_file_get|ap_runtime_dir_relative|ap_hook_check_access|ap_register_auth_provider|apr_table_copy\
+    |ap_rwrite|apr_optional_hook_add";
 const TYPES: &str = "ap_directive_t|module|module_struct|command_rec|cmd_parms|request_rec|server_rec|conn_rec\
     |process_rec|apr_pool_t|apr_table_(t|entry_t)|apr_array_header_t|apr_bucket|apr_bucket_brigade\
     |apr_bucket_type_t|apr_status_t|ap_filter_t|ap_logconf|apr_read_type_e|ap_input_mode_t|cmd_how|ap_version_t|apr_filetype_e\
@@ -30,7 +31,7 @@ const VARIABLES: &str = "ap_server_conf|ap_unixd_config|ap_my_pid|apr_bucket_typ
     |DONE|RSRC_CONF|ACCESS_CONF|OR_.*|OPT_.*|EXEC_ON_READ|AP_MPMQ_.*|APR_HAS_.*_SERIALIZE|APR_HOOK_.*|AP_REQ_.*|AP_SQ_.*|APR_OC_REASON_.*\
     |APR_SUCCESS|APR_EOF|APR_EGENERAL|APR_ENOMEM|APR_FOPEN_.*|APR_OS_START_.*|AP_SERVER_(MAJOR|MINOR|PATCHLEVEL)VERSION_NUMBER\
     |REQUEST_.*|M_GET|AP_FILTER_ERROR|NOT_IN_.*|GLOBAL_ONLY|APR_BLOCK_READ|AP_CONN_.*|AP_REG_EXTENDED|AP_DEBUG.*\
-    |AUTH[NZ]_PROVIDER_.*|AP_AUTH_INTERNAL_.*|REMOTE_NAME";
+    |AUTH[NZ]_PROVIDER_.*|AP_AUTH_INTERNAL_.*|REMOTE_NAME|AP_STATUS_SHORT";
 
 fn main() {
     println!("cargo:rerun-if-changed=wrapper.h");

@@ -4,6 +4,7 @@
 use super::channel::{Channel, Frame, Lost};
 use super::wire::{self, FromWorker};
 use super::{Mark, Timeouts};
+use crate::status::{self, Counter, Counters};
 use crate::wsgi::now;
 use crate::{Answer, Code, Event, GroupName, Job, LogEntry, Peer, Refusal, Reply, Store};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -40,6 +41,8 @@ pub struct Workers {
     workers: Vec<Worker>,
     /// Who comes first of those that are equally busy.
     turn: AtomicUsize,
+    /// What is counted about the process group, if anything.
+    counters: Option<Counters>,
     store: Arc<Store>,
     interrupted: AtomicBool,
 }
@@ -105,6 +108,7 @@ impl Workers {
         let worker =
             |address| Worker { address, busy: AtomicUsize::new(0), pool: Mutex::default() };
         Arc::new(Self {
+            counters: status::of_process_group(&name),
             name,
             connect: timeouts.connect,
             workers: addresses.into_iter().map(worker).collect(),
@@ -186,6 +190,7 @@ impl Workers {
                 return Err(stopping());
             }
             let left = self.connect.saturating_sub(began.elapsed());
+            self.note(Counter::Connects);
             let error = match worker.connect(left.max(Duration::from_millis(1))) {
                 // It was not there yet for `interrupt`.
                 Ok(connection) if self.interrupted.load(Ordering::SeqCst) => {
@@ -209,6 +214,12 @@ impl Workers {
             }
             let pause = PAUSES[usize::from(began.elapsed() >= LATER)];
             std::thread::sleep(pause.min(left));
+        }
+    }
+
+    fn note(&self, counter: Counter) {
+        if let Some(counters) = &self.counters {
+            counters.add(counter, 1);
         }
     }
 
@@ -404,6 +415,7 @@ impl Conversation {
             Ok(connection) => connection,
             Err(refusal) => return Some(Event::Failed(refusal)),
         };
+        self.workers.note(Counter::Resent);
         connection.request = request;
         worker.busy.fetch_sub(1, Ordering::Relaxed);
         self.workers.workers[next].busy.fetch_add(1, Ordering::Relaxed);

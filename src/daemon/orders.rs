@@ -34,6 +34,8 @@ pub struct Orders {
     pub pause: Duration,
     /// Scripts that are loaded before the first request.
     pub preloads: Vec<Preload>,
+    /// The process groups whose counters it may look at, in the order of their descriptors.
+    pub seen: Vec<GroupName>,
 }
 
 /// A script that is loaded at the start of a process.
@@ -120,6 +122,7 @@ mod tests {
                 GroupName::default(),
                 &Script::new(b"/srv/shop.wsgi", b"application").unwrap(),
             )],
+            seen: vec![GroupName::default()],
         }
     }
 

@@ -36,6 +36,7 @@ pub fn settings(base: &Settings, group: &ProcessGroup) -> Settings {
         processes: i32::try_from(group.processes.get()).unwrap_or(i32::MAX),
         multithread: threads > 1,
         multiprocess: group.multiprocess,
+        server_metrics: group.server_metrics,
         run_once: threads == 1 && group.renewal.maximum_requests == Some(NonZeroU64::MIN),
         frees_signals: true,
         ..base.clone()

@@ -31,7 +31,7 @@ use std::time::Duration;
 mod tests;
 
 /// Changes with every change of a frame or of what a worker process is told at its start.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// The longest content of a frame.
 pub(crate) const LONGEST: usize = 16 << 20;

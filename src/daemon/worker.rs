@@ -8,6 +8,7 @@ use super::life::{Life, Order, Reason, State, Step};
 use super::orders::{Orders, Preload};
 use super::server::Server;
 use super::{ProcessGroup, environment, identity, log, settings};
+use crate::status::{self, Segment};
 use crate::wsgi::STARTUP;
 use crate::{
     Answer, Code, Conversation, Event, Left, Limits, LogEntry, Peer, Reply, Runtime, Task,
@@ -31,6 +32,8 @@ pub mod descriptor {
     pub const LISTENER: i32 = 4;
     /// Ends when neither httpd's parent nor one of its children has a use for the process.
     pub const LIFELINE: i32 = 5;
+    /// The memory that the process counts in. Behind it are those that it may look at.
+    pub const COUNTERS: i32 = 6;
 }
 
 /// The signal by which httpd's parent says that it stops at once, or restarts so.
@@ -79,11 +82,34 @@ pub fn serve() -> ExitCode {
         }
     };
     log::start(orders.settings.verbosity);
+    if is_open(descriptor::COUNTERS) {
+        let (first, count) = (descriptor::COUNTERS, orders.seen.len());
+        let others = (first + 1..).take(count).filter(|number| is_open(*number));
+        let others: Vec<_> = others.map(take_descriptor).collect();
+        count_in(&orders, &take_descriptor(first), &others);
+    }
     match Worker::start(orders, listener, lifeline) {
         Ok(worker) => worker.live(),
         Err(why) => {
             tracing::error!("{}: a worker process cannot start: {why}", Code::WorkerNotStarted);
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Has the process count where httpd sees it.
+fn count_in(orders: &Orders, own: &OwnedFd, others: &[OwnedFd]) {
+    let group = &orders.group.name;
+    match Segment::of(own) {
+        Ok(own) => {
+            let seen = orders.seen.iter().zip(others).filter_map(|(name, segment)| {
+                Some((name.clone(), Arc::new(Segment::to_read(segment).ok()?)))
+            });
+            let own = (group.clone(), Arc::new(own));
+            status::take_part(group, seen.chain([own]).collect());
+        }
+        Err(error) => {
+            tracing::warn!("nobody sees what a process of process group '{group}' counts: {error}");
         }
     }
 }
@@ -140,7 +166,11 @@ impl Worker {
         let is_script = group.threads == 0;
         let preloads = orders.preloads.clone();
         let begin = move || {
+            if is_script {
+                status::process_serves();
+            }
             load_ahead(also.runtime(), &preloads);
+            status::process_serves();
             if is_script {
                 // It was the process. Nobody connects to one without threads.
                 FINISHED.store(true, Ordering::SeqCst);
@@ -248,6 +278,7 @@ impl Worker {
 
     fn end(self, reason: Reason) -> ExitCode {
         tracing::info!("a worker process of process group '{}' ends: {reason}", self.name);
+        status::process_drains();
         let deadline = Instant::now() + self.shutdown;
         let reaper = move || {
             std::thread::sleep((deadline + REAPING).saturating_duration_since(Instant::now()));

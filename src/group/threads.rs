@@ -7,6 +7,7 @@ use crate::interp::ending::{self, End};
 use crate::pool::{Life, Phase};
 use crate::queue::{Member, ReplicaId};
 use crate::replica::{Replica, Server};
+use crate::status::State;
 use crate::succession::Heritage;
 use crate::{Code, Outcome, Refusal};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,10 +40,10 @@ impl Group {
         replica.residents.may_be_replaced(self.replaces_interpreters());
         let inherited = heritage.as_ref().is_none_or(|it| self.inherit(&replica, &mut state, it));
         if let Some(slot) = self.pool().slot(id).filter(|_| inherited) {
-            if slot.life == Life::Starting {
-                slot.life = Life::Serving;
-            }
             slot.replica = Some(Arc::clone(&replica));
+            if slot.life == Life::Starting {
+                slot.enter(Life::Serving);
+            }
         }
         self.tell_pool_changed();
         if inherited {
@@ -101,8 +102,9 @@ impl Group {
         let watchdog = self.shared.watchdog();
         let seat =
             watchdog.map(|dog| dog.seat(Arc::downgrade(self), replica.id, member.number(), state));
-        let server = Server { group: self, replica, seat: seat.clone() };
+        let server = Server::new(self, replica, seat.clone());
         server.serve(state, member, idle_limit);
+        drop(server);
         if let (Some(watchdog), Some(seat)) = (watchdog, &seat) {
             watchdog.leave(seat);
         }
@@ -117,6 +119,7 @@ impl Group {
         if let Some(slot) = self.pool().slot(id) {
             slot.life = Life::Ending;
         }
+        replica.counters.enter(State::Ending);
         self.tell_pool_changed();
         let reason = self.shared.shutdown_reason();
         state.attach(|py| replica.residents.tell_stopping(py, reason));

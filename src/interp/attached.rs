@@ -69,24 +69,37 @@ impl<'py> Attached<'py> {
 /// How often this thread has attached, and how long it has waited for the GIL then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GilWaits {
-    pub(crate) count: u32,
+    pub(crate) count: u64,
     pub(crate) time: Duration,
 }
 
 thread_local! {
-    /// What is counted since it was taken last; `None` while nobody wants to know.
-    static WAITS: Cell<Option<GilWaits>> = const { Cell::new(None) };
+    /// All of this thread.
+    static ALL: Cell<GilWaits> = const { Cell::new(GilWaits { count: 0, time: Duration::ZERO }) };
+    /// What it was when it was taken last; `None` while nobody wants to know.
+    static TAKEN: Cell<Option<GilWaits>> = const { Cell::new(None) };
 }
 
 impl GilWaits {
     /// Returns what was counted since the last time, and goes on counting, or stops.
     pub(crate) fn take(go_on: bool) -> Self {
-        WAITS.replace(go_on.then(Self::default)).unwrap_or_default()
+        let all = Self::all();
+        TAKEN.replace(go_on.then_some(all)).map_or_else(Self::default, |taken| all.since(taken))
     }
 
     /// Counts from now on, unless that is done already.
     pub(crate) fn start() {
-        WAITS.set(Some(WAITS.get().unwrap_or_default()));
+        TAKEN.set(Some(TAKEN.get().unwrap_or_else(Self::all)));
+    }
+
+    /// All of this thread.
+    pub(crate) fn all() -> Self {
+        ALL.get()
+    }
+
+    /// What came after an earlier one.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self { count: self.count - earlier.count, time: self.time - earlier.time }
     }
 }
 
@@ -96,12 +109,9 @@ impl GilWaits {
 ///
 /// The state is live, this thread's, and detached.
 pub(super) unsafe fn attach(state: *mut PyThreadState) {
-    let Some(waits) = WAITS.get() else {
-        // SAFETY: the caller's promise.
-        return unsafe { PyEval_RestoreThread(state) };
-    };
     let began = Instant::now();
     // SAFETY: the caller's promise.
     unsafe { PyEval_RestoreThread(state) };
-    WAITS.set(Some(GilWaits { count: waits.count + 1, time: waits.time + began.elapsed() }));
+    let waits = ALL.get();
+    ALL.set(GilWaits { count: waits.count + 1, time: waits.time + began.elapsed() });
 }

@@ -83,7 +83,7 @@ class RequestTimeout(BaseException):
 RequestTimeout.__module__ = "mod_wsgi"
 
 # Functions of mod_wsgi that are loaded when a program asks for them.
-METRICS = ("start_recording_metrics", "request_metrics", "process_metrics")
+METRICS = ("start_recording_metrics", "request_metrics", "process_metrics", "server_metrics")
 
 # What the functions of this module and of the others ask of Rust; set by `prepare`.
 host = None

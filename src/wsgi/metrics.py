@@ -4,6 +4,7 @@ Loaded when a program asks for them. Nothing is counted before it has called sta
 then a request costs one look at the length of a list. What is kept does not grow with the requests.
 """
 
+import json
 import os
 import threading
 import time
@@ -193,3 +194,9 @@ def request_metrics():
 def process_metrics():
     """The process, and the requests since recording began; None before anything is recorded."""
     return _recorder and _recorder.process()
+
+
+def server_metrics():
+    """What the whole server counts, as wsgi-status says it; None where the configuration does not allow that."""
+    metrics = host.server_metrics()
+    return metrics and json.loads(metrics)

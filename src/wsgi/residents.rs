@@ -123,7 +123,7 @@ impl Residents {
         let errors_class = errors::class(py)?;
         let stream = errors::stream(&errors_class, None)?;
         let running = Arc::new(Running::default());
-        let host = running::host(py, &running, settings.verbosity)?;
+        let host = running::host(py, &running, settings)?;
         let sources = sources(py)?;
         let events = bootstrap.attribute(c"prepare")?.call([&host, &sources])?;
         let keep_stdout = Object::boolean(py, settings.keep_stdout);

@@ -6,7 +6,8 @@ use super::residents::{Guarded, dict};
 use crate::interp::class::{self, Methods};
 use crate::interp::object::{runtime_error, type_error};
 use crate::interp::{Attached, Kept, Object, Raised};
-use crate::{Level, LogEntry, Source, Verbosity};
+use crate::status::Snapshot;
+use crate::{Level, LogEntry, Settings, Source, Verbosity};
 use cpython_sys::*;
 use slab::Slab;
 use std::cell::Cell;
@@ -104,19 +105,22 @@ impl Drop for Place<'_, '_> {
 struct Host {
     running: Arc<Running>,
     verbosity: Verbosity,
+    /// Whether applications may ask for the counters of the whole server.
+    server_metrics: bool,
 }
 
 /// The object they ask.
 pub(super) fn host<'py>(
     py: Attached<'py>,
     running: &Arc<Running>,
-    verbosity: Verbosity,
+    settings: &Settings,
 ) -> Result<Object<'py>, Raised> {
     let class = class::make::<Host>(py, c"mod_wsgi.Host", METHODS.as_ptr(), &[])?;
-    class::instance(&class, Host { running: Arc::clone(running), verbosity })
+    let Settings { verbosity, server_metrics, .. } = *settings;
+    class::instance(&class, Host { running: Arc::clone(running), verbosity, server_metrics })
 }
 
-static METHODS: Methods<5> = Methods::new([
+static METHODS: Methods<6> = Methods::new([
     class::method(
         c"request_data",
         request_data,
@@ -124,6 +128,11 @@ static METHODS: Methods<5> = Methods::new([
     ),
     class::method(c"active_requests", active_requests, c"A new dict: data by id of the request."),
     class::method(c"verbosity", verbosity, c"The last level that this thread's log has."),
+    class::method(
+        c"server_metrics",
+        server_metrics,
+        c"What the counters of the server say, as JSON; None where this process may not ask.",
+    ),
     class::method(c"log", log, c"log(level, text, file, line): add to the error log."),
     class::end(),
 ]);
@@ -156,6 +165,17 @@ unsafe extern "C" fn verbosity(
     class::call(this, arguments, count, |py, host: &Host, _| {
         let verbosity = errors::served_verbosity().unwrap_or(host.verbosity);
         Object::integer(py, verbosity.0.into())
+    })
+}
+
+unsafe extern "C" fn server_metrics(
+    this: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    class::call(this, arguments, count, |py, host: &Host, _| match host.server_metrics {
+        true => Object::text(py, &py.detached(|| Snapshot::take().json())),
+        false => Ok(Object::none(py)),
     })
 }
 

@@ -10,6 +10,7 @@ use crate::interp::exception::Exception;
 use crate::interp::object::type_error;
 use crate::interp::{Attached, Object, Raised};
 use crate::isolation::Refused;
+use crate::status::tally::{self, Tally};
 use crate::{Code, FilePart, Level, Outcome, Part, Reply, Task};
 use cpython_sys::*;
 use std::cell::Cell;
@@ -68,6 +69,8 @@ pub(crate) fn serve(py: Attached<'_>, residents: &Residents, end: &ApplicationEn
 /// Logs why a job could not be carried out, and returns the last message about it.
 pub(crate) fn fail(py: Attached<'_>, end: &ApplicationEnd, failure: &script::Failure) -> Reply {
     let text = format!("{}\n{}", failure.refusal, failure.traceback.trim_end());
+    tally::failed(&text);
+    tally::answered(Tally { status: failure.refusal.code.status(), ..Tally::default() });
     errors::log(py, Some(Arc::clone(end.link())), Level::Error, text);
     let end = Some(Outcome::Failed(failure.refusal.code));
     Reply::Response(Part { end, ..Part::default() })
@@ -96,6 +99,8 @@ fn answer(
     let answering = match Answering::new(py, residents, end) {
         Ok(answering) => answering,
         Err(raised) => {
+            let status = Code::ApplicationRaised.status();
+            tally::answered(Tally { status, ..Tally::default() });
             return Ok(Some(failed(py, residents, end, (raised, false), None, refused)));
         }
     };
@@ -110,6 +115,7 @@ fn answer(
     if status.is_some_and(|status| status >= 500) {
         refused.set(refused.take().or_else(|| residents.scripts.refused_lately(py)));
     }
+    tally::answered(answering.tally(&last));
     answering.finish();
     Ok(answering.tell_finished(last))
 }
@@ -135,6 +141,7 @@ fn failed<'py>(
         end.job().script().path().display(),
         residents.group,
     );
+    tally::failed(&text);
     if !timeout {
         text = format!("{text}\n{}", exception.traceback().trim_end());
     }
@@ -216,6 +223,22 @@ impl<'py, 'a> Answering<'py, 'a> {
         request::get(&self.request)
     }
 
+    /// The status that the client gets.
+    fn status(&self, last: &Part) -> u16 {
+        self.request().status().unwrap_or(match last.end {
+            Some(Outcome::Failed(code)) => code.status(),
+            _ => Code::ApplicationRaised.status(),
+        })
+    }
+
+    fn tally(&self, last: &Part) -> Tally {
+        Tally {
+            status: self.status(last),
+            bytes_in: input::traffic(&self.input).bytes,
+            bytes_out: self.request().traffic().bytes,
+        }
+    }
+
     /// Tells those who have subscribed that the request starts, if there are any, and returns the
     /// application that they want to answer it.
     fn observe(&self, application: Object<'py>) -> Result<Object<'py>, Failure> {
@@ -243,10 +266,7 @@ impl<'py, 'a> Answering<'py, 'a> {
         let Some(observation) = self.request().take_observation(self.py) else {
             return say(last);
         };
-        let status = self.request().status().unwrap_or(match last.end {
-            Some(Outcome::Failed(code)) => code.status(),
-            _ => Code::ApplicationRaised.status(),
-        });
+        let status = self.status(&last);
         let finish = environ::seconds_now();
         let used = ProcessorTime::of_this_thread().since(self.began.get());
         let waits = GilWaits::take(true);
@@ -268,7 +288,7 @@ impl<'py, 'a> Answering<'py, 'a> {
                 )
             };
             let processor = Object::tuple(py, [time(py, used.user)?, time(py, used.system)?])?;
-            let waits = Object::tuple(py, [count(py, waits.count.into())?, time(py, waits.time)?])?;
+            let waits = Object::tuple(py, [count(py, waits.count)?, time(py, waits.time)?])?;
             observation.attribute(c"finished")?.call([
                 &Object::integer(py, status.into())?,
                 &Object::float(py, finish)?,

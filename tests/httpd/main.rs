@@ -66,5 +66,6 @@ mod selection;
 mod slow_readers;
 mod slow_requests;
 mod start_response;
+mod status;
 mod tls;
 mod treatment;

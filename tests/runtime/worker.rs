@@ -155,6 +155,7 @@ fn orders(connections: usize) -> Orders {
         parent: std::process::id(),
         pause: Duration::ZERO,
         preloads: Vec::new(),
+        seen: Vec::new(),
     }
 }
 

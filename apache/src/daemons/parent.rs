@@ -16,6 +16,7 @@
 use super::place::{Place, random, socket_path};
 use super::start::{self, lifeline};
 use crate::config::{self, ServerConfig};
+use crate::status::memory;
 use crate::{boundary, child, log};
 use httpd_sys::*;
 use manifold::daemon::{Address, ProcessGroup, SERVER_STOPS, Workers};
@@ -247,6 +248,9 @@ impl Parent {
             false => describe(pid, status),
         };
         let pause = place.ended(level == Level::Info);
+        if level != Level::Info {
+            memory::worker_died(&process.name);
+        }
         let next = match (may_start, pause) {
             (false, _) => "httpd stops".to_owned(),
             (true, Duration::ZERO) => "another one is started".to_owned(),

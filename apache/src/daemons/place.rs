@@ -5,6 +5,7 @@ use super::listener::listen;
 use super::start::{Inheritance, start};
 use crate::config::ServerConfig;
 use crate::process_groups::DaemonConfig;
+use crate::status::memory;
 use crate::{child, preload};
 use httpd_sys::*;
 use manifold::daemon::{Orders, ProcessGroup};
@@ -69,6 +70,7 @@ impl Place {
             parent: std::process::id(),
             pause: Duration::ZERO,
             preloads: preload::of_group(main, group),
+            seen: Vec::new(),
         };
         let mut place = Self {
             group: Arc::clone(group),
@@ -129,11 +131,20 @@ impl Place {
         // A program that could not be started at all has waited already.
         self.orders.pause =
             if self.again.is_some() { Duration::ZERO } else { pause(self.failures) };
+        let counters = memory::inheritance(&self.group.name, self.group.server_metrics);
+        let seen = if counters.own.is_some() { &counters.others[..] } else { &[] };
+        self.orders.seen = seen.iter().map(|(name, _)| name.clone()).collect();
         let orders = self.orders.encode();
         let inheritance = Inheritance {
             orders: &orders,
             listener: listener.as_fd(),
             lifeline,
+            counters: counters
+                .own
+                .iter()
+                .chain(seen.iter().map(|(_, segment)| segment))
+                .map(AsFd::as_fd)
+                .collect(),
             error_log: self.error_log,
         };
         match start(&self.program, self.group.title.as_deref(), &inheritance) {

@@ -1,7 +1,7 @@
 //! How httpd's parent starts a worker process: by fork and exec, with nothing of its own left open.
 
 use manifold::daemon::SERVE;
-use manifold::daemon::descriptor::{LIFELINE, LISTENER, ORDERS};
+use manifold::daemon::descriptor::{COUNTERS, LIFELINE, LISTENER, ORDERS};
 use rustix::fs::MemfdFlags;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
@@ -17,6 +17,8 @@ pub(super) struct Inheritance<'a> {
     pub(super) orders: &'a [u8],
     pub(super) listener: BorrowedFd<'a>,
     pub(super) lifeline: BorrowedFd<'a>,
+    /// The memory it counts in, and what it may look at.
+    pub(super) counters: Vec<BorrowedFd<'a>>,
     /// Where its error log is, if that is not the parent's standard error.
     pub(super) error_log: Option<RawFd>,
 }
@@ -29,15 +31,13 @@ pub(super) fn start(
 ) -> io::Result<u32> {
     let orders = in_memory(c"wsgi-orders", inheritance.orders)?;
     // Out of the way of the numbers they are to have.
-    let high = |descriptor: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(descriptor, 16);
-    let orders = high(rustix::fd::AsFd::as_fd(&orders))?;
-    let listener = high(inheritance.listener)?;
-    let lifeline = high(inheritance.lifeline)?;
-    let wanted = [
-        (orders.as_raw_fd(), ORDERS),
-        (listener.as_raw_fd(), LISTENER),
-        (lifeline.as_raw_fd(), LIFELINE),
-    ];
+    let first = [rustix::fd::AsFd::as_fd(&orders), inheritance.listener, inheritance.lifeline];
+    let all = first.into_iter().chain(inheritance.counters.iter().copied());
+    let numbers = [ORDERS, LISTENER, LIFELINE].into_iter().chain(COUNTERS..);
+    let last = LIFELINE + i32::try_from(inheritance.counters.len()).unwrap_or(0);
+    let high = all.map(|descriptor| rustix::io::fcntl_dupfd_cloexec(descriptor, last + 8));
+    let high = high.collect::<Result<Vec<_>, _>>()?;
+    let wanted: Vec<_> = high.iter().map(AsRawFd::as_raw_fd).zip(numbers).collect();
     let error_log = inheritance.error_log;
     let mut command = Command::new(program);
     command.stdin(Stdio::null()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
@@ -50,10 +50,10 @@ pub(super) fn start(
         if let Some(log) = error_log {
             duplicate(log, libc::STDERR_FILENO)?;
         }
-        for (from, to) in wanted {
-            duplicate(from, to)?;
+        for (from, to) in &wanted {
+            duplicate(*from, *to)?;
         }
-        close_all_but(LIFELINE)?;
+        close_all_but(last)?;
         allow_signals()
     };
     // SAFETY: between fork and exec it makes system calls only, on numbers that were made before.

@@ -1,0 +1,415 @@
+//! `SetHandler wsgi-status` and `wsgi-health`, and the section in mod_status's page.
+
+use crate::harness::{
+    Conf, Request, Response, Server, by_daemon, eventually, process_group, test_python, write,
+};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+/// What is asked beside the application.
+const HANDLERS: &str = "<Location /status>\nSetHandler wsgi-status\n</Location>\n\
+                        <Location /health>\nSetHandler wsgi-health\n</Location>";
+
+fn conf() -> Conf {
+    Conf::serving("metrics.wsgi").and(HANDLERS)
+}
+
+fn serve() -> Server {
+    Server::start(conf())
+}
+
+fn json(server: &Server) -> Value {
+    let response = server.get("/status?json");
+    assert_eq!(response.status, 200, "{}", response.text());
+    serde_json::from_str(&response.text()).expect("it is JSON")
+}
+
+/// Ends a process of this test's server as nothing should.
+fn kill(process: u32) {
+    let process = libc::pid_t::try_from(process).expect("a process id fits");
+    // SAFETY: kill takes no pointers; the process is one of this test's server.
+    assert_eq!(unsafe { libc::kill(process, libc::SIGKILL) }, 0, "it is there");
+}
+
+/// The entry of that name in a list.
+fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
+    let entries = list.as_array().expect("a list");
+    entries
+        .iter()
+        .find(|entry| entry["name"] == name)
+        .unwrap_or_else(|| panic!("no '{name}' in {list:#}"))
+}
+
+/// The application group that serves requests, in the process group that it runs in.
+fn app(status: &Value) -> Value {
+    named(&process_group_of(status)["application_groups"], "app").clone()
+}
+
+fn process_group_of(status: &Value) -> &Value {
+    named(&status["process_groups"], process_group())
+}
+
+fn count(of: &Value) -> u64 {
+    of.as_u64().unwrap_or_else(|| panic!("{of} is no count"))
+}
+
+#[test]
+fn requests_are_counted_by_their_status_and_time_and_bytes() {
+    let server = serve();
+    server.send(&Request::post("/echo", b"12345678")).expect(200, "12345678");
+    assert_eq!(server.get("/missing").status, 404);
+    assert_eq!(server.get("/raise").status, 500);
+    let status = json(&server);
+    let group = app(&status);
+    let totals = &group["totals"];
+    assert_eq!(totals["requests"], 3);
+    for (class, expected) in [("1xx", 0), ("2xx", 1), ("3xx", 0), ("4xx", 1), ("5xx", 1)] {
+        assert_eq!(totals["status"][class], expected, "{class}");
+    }
+    assert_eq!((&totals["bytes_in"], &totals["bytes_out"]), (&8.into(), &8.into()));
+    let buckets = totals["latency"]["buckets"].as_array().expect("buckets");
+    assert_eq!(buckets.iter().map(|bucket| count(&bucket["count"])).sum::<u64>(), 3);
+    assert!(buckets.last().expect("a bucket")["le"].is_null());
+    for time in ["p50", "p90", "p99", "seconds"] {
+        assert!(totals["latency"][time].as_f64().expect(time) > 0.0, "{time}");
+    }
+    assert!(totals["application_seconds"].as_f64().expect("a time") > 0.0);
+    assert_eq!(group["queue"]["waiting"], 0);
+    assert!(count(&group["queue"]["limit"]) >= 8, "{group:#}");
+    let replica = &group["replicas"][0];
+    assert_eq!((&replica["state"], &replica["serving"]), (&"serving".into(), &0.into()));
+    assert_eq!(replica["pid"], server.only_child());
+    assert_eq!(count(&group["threads"]["idle"]), count(&replica["threads"]));
+    let process = &process_group_of(&status)["processes"][0];
+    assert_eq!(process["pid"], server.only_child());
+    assert!(count(&process["resident_bytes"]) > 1 << 20);
+    assert_eq!(status["ready"], true);
+}
+
+#[test]
+fn the_last_error_is_told_without_what_was_said_in_it() {
+    let server = serve();
+    server.get("/echo").expect(200, "");
+    assert!(app(&json(&server))["last_error"].is_null());
+    assert_eq!(server.get("/raise").status, 500);
+    let group = app(&json(&server));
+    let text = group["last_error"]["text"].as_str().expect("a text");
+    assert!(text.contains("KeyError") && text.contains("MNF"), "{text}");
+    assert!(!text.contains("on purpose"), "{text}");
+    assert!(count(&group["last_error"]["time"]) > 1_700_000_000);
+    assert_eq!(group["totals"]["errors"], 1);
+}
+
+#[test]
+fn a_request_that_runs_and_those_that_wait_are_seen() {
+    let conf = Conf::serving("busy.wsgi").and("WSGIInterpreterThreads 1").and(HANDLERS);
+    let server = Server::start(conf);
+    let flags = server.flags();
+    let seen = |serving: u64, waiting: u64| {
+        eventually("it is seen", || {
+            let group = app(&json(&server));
+            let now = (count(&group["threads"]["serving"]), count(&group["queue"]["waiting"]));
+            (now == (serving, waiting)).then_some(())
+        });
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.get("/"));
+        flags.begun();
+        seen(1, 0);
+        scope.spawn(|| server.get("/"));
+        seen(1, 1);
+        flags.finish();
+    });
+    seen(0, 0);
+}
+
+#[test]
+fn what_was_counted_survives_the_death_of_its_process_and_a_restart() {
+    let server = serve();
+    let requests = || count(&app(&json(&server))["totals"]["requests"]);
+    for _ in 0..3 {
+        server.get("/echo").expect(200, "");
+    }
+    let first = server.only_child();
+    kill(first);
+    eventually("another process serves", || {
+        let next = server.children();
+        (!next.is_empty() && !next.contains(&first)).then_some(())
+    });
+    server.get("/echo").expect(200, "");
+    let before = requests();
+    assert_eq!(before, 4);
+    let status = json(&server);
+    let group = app(&status);
+    assert_eq!(group["replicas"].as_array().expect("a list").len(), 1, "{group:#}");
+    assert_ne!(group["replicas"][0]["pid"], first);
+    assert!(count(&process_group_of(&status)["starts"]) >= 2);
+    if by_daemon() {
+        assert_eq!(process_group_of(&status)["deaths"], 1);
+        assert!(count(&process_group_of(&status)["connects"]) >= 2);
+    }
+    server.graceful();
+    server.get("/echo").expect(200, "");
+    eventually("it is counted", || (requests() > before).then_some(()));
+}
+
+#[test]
+fn a_real_parser_reads_what_prometheus_is_given() {
+    let server = Server::start(
+        Conf::serving("metrics.wsgi").and("WSGIApplicationGroup \"quo\\\"ted\"").and(HANDLERS),
+    );
+    server.get("/echo").expect(200, "");
+    let response = server.get("/status?prometheus");
+    let kind = response.header("Content-Type").expect("a type");
+    assert!(kind.starts_with("text/plain") && kind.contains("version=0.0.4"), "{kind}");
+    let program = "import sys\n\
+        from prometheus_client.parser import text_string_to_metric_families as parse\n\
+        for family in parse(sys.stdin.read()):\n    \
+        assert family.documentation and family.type != 'unknown', family\n    \
+        for sample in family.samples:\n        \
+        print(family.type, sample.name, sample.labels.get('application_group'), \
+        sample.labels.get('le', sample.labels.get('class')), sample.value)\n";
+    let said = python(program, &response.text());
+    for line in [
+        "gauge manifold_up None None 1.0",
+        "counter manifold_requests_total quo\"ted None 1.0",
+        "counter manifold_responses_total quo\"ted 2xx 1.0",
+        "histogram manifold_request_duration_seconds_bucket quo\"ted +Inf 1.0",
+        "histogram manifold_request_duration_seconds_count quo\"ted None 1.0",
+    ] {
+        assert!(said.lines().any(|other| other == line), "{line} in\n{said}");
+    }
+}
+
+/// What a program prints that reads this, in the environment that has the tests' packages.
+fn python(program: &str, input: &str) -> String {
+    let mut child = Command::new(test_python())
+        .args(["-c", program])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("Python starts");
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", output.status);
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn a_client_gets_the_form_that_it_accepts() {
+    let server = serve();
+    let asked = |accept: &str| -> Response {
+        server.send(&Request::get("/status").header("Accept", accept))
+    };
+    for (accept, kind) in [
+        ("text/html,application/xhtml+xml,*/*;q=0.8", "text/html"),
+        ("application/json", "application/json"),
+        ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5", "text/plain"),
+    ] {
+        let response = asked(accept);
+        let found = response.header("Content-Type").expect("a type");
+        assert!(found.starts_with(kind), "{accept}: {found}");
+        assert_eq!(response.header("Cache-Control").as_deref(), Some("no-store"));
+    }
+}
+
+#[test]
+fn only_a_get_is_answered_and_httpd_says_who_may_ask() {
+    let denied = "<Location /denied>\nSetHandler wsgi-status\nRequire all denied\n</Location>";
+    let server = Server::start(conf().and(denied));
+    for path in ["/status", "/health"] {
+        let refused = server.send(&Request::post(path, b"x"));
+        assert_eq!(refused.status, 405);
+        assert_eq!(server.send(&Request::new("HEAD", path)).status, 200);
+    }
+    assert_eq!(server.get("/denied?json").status, 403);
+}
+
+#[test]
+fn it_is_ready_once_it_serves() {
+    let server = serve();
+    eventually("it is ready", || (server.get("/health").status == 200).then_some(()));
+    server.get("/health").expect(200, "ready\n");
+}
+
+#[test]
+fn it_is_not_ready_while_no_process_of_a_group_runs_and_says_so() {
+    let server = Server::start_with(
+        Conf::new("WSGIDaemonProcess shop worker=${ROOT}/worker")
+            .inside_httpd("it says itself what runs where")
+            .and(HANDLERS),
+        |root| {
+            write(root, "worker", "#!/bin/sh\nexit 1\n");
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(root.join("worker"), mode).expect("permissions");
+        },
+    );
+    let refused = eventually("it is not ready", || {
+        let answer = server.get("/health");
+        (answer.status == 503).then_some(answer)
+    });
+    refused.expect(503, "not ready: no process of process group 'shop' runs\n");
+    assert_eq!(refused.header("Retry-After").as_deref(), Some("1"));
+    let status = json(&server);
+    assert_eq!(status["ready"], false);
+    let deaths = || count(&named(&json(&server)["process_groups"], "shop")["deaths"]);
+    eventually("deaths are counted", || (deaths() > 0).then_some(()));
+}
+
+#[test]
+fn the_page_of_mod_status_has_a_section() {
+    let server = Server::start(
+        Conf::serving("metrics.wsgi")
+            .and("WSGIApplicationGroup \"<b>bold\"")
+            .with("status")
+            .and("<Location /all>\nSetHandler server-status\n</Location>"),
+    );
+    server.get("/echo").expect(200, "");
+    let page = server.get("/all").text();
+    assert!(page.contains("WSGI applications"), "{page}");
+    assert!(page.contains("&lt;b&gt;bold") && !page.contains("<b>bold"), "{page}");
+    let lines = server.get("/all?auto").text();
+    assert!(lines.lines().any(|line| line == "WsgiRequests: 1"), "{lines}");
+}
+
+const DASHBOARD: &str = include_str!("../../docs/grafana-dashboard.json");
+
+/// The names of metrics in a text.
+fn metrics(text: &str) -> BTreeSet<&str> {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    text.split(|letter| !is_part(letter)).filter(|word| word.starts_with("manifold_")).collect()
+}
+
+#[test]
+fn the_dashboard_asks_for_metrics_that_there_are() {
+    let board: Value = serde_json::from_str(DASHBOARD).expect("it is JSON");
+    let server = serve();
+    server.get("/echo").expect(200, "");
+    let exported = server.get("/status?prometheus").text();
+    let exported = metrics(&exported);
+    let panels = board["panels"].as_array().expect("panels");
+    assert!(panels.len() > 10);
+    for panel in panels {
+        for target in panel["targets"].as_array().expect("targets") {
+            let query = target["expr"].as_str().expect("a query");
+            let asked = metrics(query);
+            assert!(!asked.is_empty(), "{query}");
+            let missing: Vec<_> = asked.difference(&exported).collect();
+            assert!(missing.is_empty(), "{missing:?} of {}: {query}", panel["title"]);
+        }
+    }
+    for variable in board["templating"]["list"].as_array().expect("variables") {
+        let query = variable["definition"].as_str().unwrap_or("");
+        assert!(metrics(query).is_subset(&exported), "{query}");
+    }
+}
+
+#[test]
+fn prometheus_is_told_to_ask_where_the_page_says() {
+    let program = "import sys, yaml, json\nprint(json.dumps(yaml.safe_load(sys.stdin)))\n";
+    let text = python(program, include_str!("../../docs/prometheus.yml"));
+    let config: Value = serde_json::from_str(&text).expect("JSON");
+    let [job] = &config["scrape_configs"].as_array().expect("a list")[..] else {
+        panic!("one job: {config}")
+    };
+    let page = include_str!("../../docs/status.md");
+    let path = job["metrics_path"].as_str().expect("a path");
+    assert!(page.contains(&format!("<Location \"{path}\">")), "{path}");
+    let (name, values) = job["params"].as_object().expect("params").iter().next().expect("one");
+    let query = format!("{name}={}", values[0].as_str().expect("a value"));
+    let server = Server::start(Conf::new(example(page)).with("authz_host"));
+    let response = server.get(&format!("{path}?{query}"));
+    assert!(response.text().contains("# TYPE manifold_up gauge"), "{}", response.text());
+    server.get("/wsgi-health").expect(200, "ready\n");
+}
+
+/// The first configuration on a page.
+fn example(page: &str) -> &str {
+    let (_, text) = page.split_once("```apache\n").expect("an example");
+    text.split_once("```").expect("its end").0
+}
+
+#[test]
+fn an_application_sees_what_the_whole_server_counts_where_it_may() {
+    let script = "import json, mod_wsgi\ndef application(environ, start_response):\n    \
+                  start_response('200 OK', [])\n    \
+                  return [json.dumps(mod_wsgi.server_metrics()).encode()]\n";
+    let conf = |inside: &str, option: &str| {
+        Conf::new(&format!(
+            "WSGIServerMetrics {inside}\nWSGIDaemonProcess shop {option}\nWSGIDaemonProcess other\n\
+             WSGIScriptAlias /inside ${{APPS}}/told.wsgi process-group=%{{GLOBAL}} application-group=a\n\
+             WSGIScriptAlias /shop ${{APPS}}/told.wsgi process-group=shop application-group=b\n\
+             WSGIScriptAlias /other ${{APPS}}/told.wsgi process-group=other application-group=c"
+        ))
+    };
+    let start = |conf: Conf| Server::start_with(conf, |root| write(root, "apps/told.wsgi", script));
+    let server = start(conf("On", "server-metrics=On"));
+    for path in ["/inside", "/shop"] {
+        server.get(path);
+    }
+    server.get("/other").expect(200, "null");
+    for path in ["/inside", "/shop"] {
+        let metrics: Value = serde_json::from_str(&server.get(path).text()).expect("JSON");
+        let groups = &metrics["process_groups"];
+        for (process_group, group) in [("", "a"), ("shop", "b"), ("other", "c")] {
+            let group = named(&named(groups, process_group)["application_groups"], group).clone();
+            assert!(count(&group["totals"]["requests"]) >= 1, "{path}: {group:#}");
+        }
+    }
+    let server = start(conf("Off", "server-metrics=Off"));
+    for path in ["/inside", "/shop"] {
+        server.get(path).expect(200, "null");
+    }
+}
+
+/// The names that browsers of Chromium's family have.
+const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
+
+#[test]
+fn the_page_shows_the_figures_in_a_browser_and_names_are_text_in_it() {
+    let found = BROWSERS
+        .iter()
+        .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).status().is_ok());
+    let Some(browser) = found else {
+        println!("left out: none of {BROWSERS:?} is installed (apt-get install chromium)");
+        return;
+    };
+    let server = Server::start(
+        Conf::serving("metrics.wsgi").and("WSGIApplicationGroup \"<b>bold</b>\"").and(HANDLERS),
+    );
+    for _ in 0..7 {
+        server.get("/echo").expect(200, "");
+    }
+    assert_eq!(server.get("/raise").status, 500);
+    let profile = tempfile::tempdir().expect("a folder");
+    let output = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+        .args(["--no-first-run", "--disable-background-networking", "--dump-dom"])
+        .arg("--virtual-time-budget=7000")
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(format!("http://{}/status", server.address()))
+        .output()
+        .expect("the browser runs");
+    let page = String::from_utf8_lossy(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stderr);
+    // It was filled in more than once.
+    let shown = page.split("data-shown=\"").nth(1).and_then(|text| text.split('"').next());
+    let shown: u32 = shown.and_then(|text| text.parse().ok()).unwrap_or(0);
+    assert!(shown >= 2, "{shown} times: {page}\n{said}");
+    for text in [
+        "<h3>&lt;b&gt;bold&lt;/b&gt;</h3>",
+        "<dt>requests</dt><dd>8</dd>",
+        "7 · 0 · 0 · 1",
+        "KeyError",
+        "class=\"badge good\" role=\"status\">ready<",
+        "<svg class=\"plot\"",
+    ] {
+        assert!(page.contains(text), "{text} in {page}\n{said}");
+    }
+    // A browser says in there what its policy has kept from being loaded, or has failed.
+    for word in ["Refused to", "Uncaught", "violates"] {
+        assert!(!said.contains(word), "{said}");
+    }
+}
