@@ -208,22 +208,13 @@ impl Group {
     pub(crate) fn submit(self: &Arc<Self>, job: ApplicationEnd) -> Result<(), Refusal> {
         self.note();
         self.counters();
-        let taken = self.try_to_submit(job);
-        if let Err(refusal) = &taken
-            && refusal.code != Code::Stopping
-        {
-            self.counters().add(Counter::Refused, 1);
-        }
-        taken
-    }
-
-    fn try_to_submit(self: &Arc<Self>, job: ApplicationEnd) -> Result<(), Refusal> {
         match self.queue.submit(job, Instant::now()) {
             Ok(members) => members.into_iter().for_each(|member| self.grow(member)),
             Err(Rejected::Closed(job)) => {
                 return self.moved_to().ok_or_else(stopping)?.submit(job);
             }
             Err(Rejected::Stuck(_)) => {
+                self.counters().add(Counter::Refused, 1);
                 let detail = format!(
                     "requests that do not end keep application group '{}' from serving others; the \
                      lines with {} before this one say where they are",
@@ -233,6 +224,7 @@ impl Group {
                 return Err(Refusal::new(Code::GroupStuck, detail));
             }
             Err(Rejected::Full(_)) => {
+                self.counters().add(Counter::Refused, 1);
                 let detail = format!(
                     "{} requests wait for application group '{}' already",
                     self.queue_limit, self.name

@@ -35,6 +35,9 @@ pub struct Job {
     pub received: i64,
     /// When the server handed it to a worker process, and when that took it; 0 where there is none.
     pub handed_over: (i64, i64),
+    /// How often the server tried to connect to a worker process for it, and how often it was sent to a
+    /// further one, since one had gone before it began.
+    pub attempts: (u32, u32),
     /// It does not count for the time that a worker process has had nothing to do.
     pub is_idle_talk: bool,
     /// Which log lines about this request the server writes.
@@ -120,6 +123,7 @@ impl Job {
         self.https = false;
         self.received = 0;
         self.handed_over = (0, 0);
+        self.attempts = (0, 0);
         self.is_idle_talk = false;
         self.verbosity = Verbosity::default();
         self.started = None;

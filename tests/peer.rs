@@ -49,7 +49,8 @@ pub(crate) fn request(
     let number = |number: usize| u32::try_from(number).expect("a small number").to_le_bytes();
     let text = |text: &[u8]| [&number(text.len())[..], text].concat();
     let mut content = [
-        text(b""), // the application group
+        vec![0; 8], // how often it was tried
+        text(b""),  // the application group
         text(script.as_os_str().as_bytes()),
         text(b"application"),
         text(b"_mod_wsgi_of_a_test"),

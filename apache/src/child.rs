@@ -99,71 +99,74 @@ pub(crate) fn runtime_for_hooks() -> Result<&'static Runtime, Refusal> {
 }
 
 pub(crate) unsafe extern "C" fn init(pool: *mut apr_pool_t, server: *mut server_rec) {
+    boundary::quiet(status::memory::init_child);
     boundary::quiet(|| {
-        status::memory::init_child();
-        start(pool, server);
-        manifold::status::process_serves();
+        let needs_python = needs_python(server);
+        // SAFETY: httpd passes the main server; children change no configuration.
+        let config = unsafe { config::server(server) };
+        let restricted = config.restrict_embedded == Some(true);
+        RESTRICTED.store(restricted, Ordering::Relaxed);
+        let may_run_python = !restricted || needs_python;
+        if !may_run_python && config.daemons.is_empty() {
+            return;
+        }
+        if let Some(eggs) = &config.python.eggs {
+            // SAFETY: the child has this one thread yet; those that httpd and we make come later.
+            unsafe { std::env::set_var("PYTHON_EGG_CACHE", eggs) };
+        }
+        signals::init();
+        let log_thread = log::start();
+        let settings = settings(config);
+        let store = Store::new(settings.response_buffer);
+        daemons::init_child(&store);
+        let (Some(wake), Some(done)) = (event_descriptor(), event_descriptor()) else {
+            let text = format!(
+                "{}: no eventfd, so Python is not started: {}; raise the limit on open files (ulimit -n)",
+                Code::PythonNotStarted,
+                std::io::Error::last_os_error()
+            );
+            return log::server(Level::Error, &text);
+        };
+        let child = Child {
+            settings,
+            store,
+            may_run_python,
+            runtime: OnceLock::new(),
+            orders: AtomicU8::new(0),
+            wake,
+            done,
+            underway: AtomicBool::new(false),
+        };
+        let child = CHILD.get_or_init(|| child);
+        if let Err(error) =
+            manifold::spawn("mnf-keeper".to_owned(), move || keep(child, log_thread))
+        {
+            let text = format!(
+                "{}: no keeper thread, this child cannot stop cleanly: {error}",
+                Code::NotEnded
+            );
+            log::server(Level::Error, &text);
+            LEAVE_BY_EXIT.store(true, Ordering::SeqCst);
+            child.orders.store(LEAVE, Ordering::SeqCst);
+        }
+        // SAFETY: the function stays mapped; registered now, since it may be needed where nothing
+        // can be allocated.
+        unsafe { on_exit(exit_at_once, std::ptr::null_mut()) };
+        // SAFETY: httpd passes the child's pool; forked programs need not run the cleanup.
+        unsafe {
+            apr_pool_cleanup_register(
+                pool,
+                std::ptr::null(),
+                Some(leave),
+                Some(apr_pool_cleanup_null),
+            )
+        };
+        // Last, so that a child that is told to stop meanwhile does that as always.
+        if needs_python || !daemons::any() {
+            preload::load_all(child.runtime(), server);
+        }
     });
-}
-
-fn start(pool: *mut apr_pool_t, server: *mut server_rec) {
-    let needs_python = needs_python(server);
-    // SAFETY: httpd passes the main server; children change no configuration.
-    let config = unsafe { config::server(server) };
-    let restricted = config.restrict_embedded == Some(true);
-    RESTRICTED.store(restricted, Ordering::Relaxed);
-    let may_run_python = !restricted || needs_python;
-    if !may_run_python && config.daemons.is_empty() {
-        return;
-    }
-    if let Some(eggs) = &config.python.eggs {
-        // SAFETY: the child has this one thread yet; those that httpd and we make come later.
-        unsafe { std::env::set_var("PYTHON_EGG_CACHE", eggs) };
-    }
-    signals::init();
-    let log_thread = log::start();
-    let settings = settings(config);
-    let store = Store::new(settings.response_buffer);
-    daemons::init_child(&store);
-    let (Some(wake), Some(done)) = (event_descriptor(), event_descriptor()) else {
-        let text = format!(
-            "{}: no eventfd, so Python is not started: {}; raise the limit on open files (ulimit -n)",
-            Code::PythonNotStarted,
-            std::io::Error::last_os_error()
-        );
-        return log::server(Level::Error, &text);
-    };
-    let child = Child {
-        settings,
-        store,
-        may_run_python,
-        runtime: OnceLock::new(),
-        orders: AtomicU8::new(0),
-        wake,
-        done,
-        underway: AtomicBool::new(false),
-    };
-    let child = CHILD.get_or_init(|| child);
-    if let Err(error) = manifold::spawn("mnf-keeper".to_owned(), move || keep(child, log_thread)) {
-        let text = format!(
-            "{}: no keeper thread, this child cannot stop cleanly: {error}",
-            Code::NotEnded
-        );
-        log::server(Level::Error, &text);
-        LEAVE_BY_EXIT.store(true, Ordering::SeqCst);
-        child.orders.store(LEAVE, Ordering::SeqCst);
-    }
-    // SAFETY: the function stays mapped; registered now, since it may be needed where nothing
-    // can be allocated.
-    unsafe { on_exit(exit_at_once, std::ptr::null_mut()) };
-    // SAFETY: httpd passes the child's pool; forked programs need not run the cleanup.
-    unsafe {
-        apr_pool_cleanup_register(pool, std::ptr::null(), Some(leave), Some(apr_pool_cleanup_null))
-    };
-    // Last, so that a child that is told to stop meanwhile does that as always.
-    if needs_python || !daemons::any() {
-        preload::load_all(child.runtime(), server);
-    }
+    boundary::quiet(manifold::status::process_serves);
 }
 
 /// Whether a hook script or an imported one is named in any of the servers.

@@ -86,6 +86,8 @@ struct Connection {
     mark: Mark,
     /// How many requests were sent.
     number: u64,
+    /// How often it was tried to make it, for the request it was made for.
+    attempts: u32,
     key: usize,
     /// The worker has welcomed it.
     known: bool,
@@ -144,7 +146,8 @@ impl Workers {
             return Err(Refusal::new(Code::Internal, detail));
         }
         self.workers[index].busy.fetch_add(1, Ordering::Relaxed);
-        let talk = Talk { index, connection: Some(connection), began, ended: false };
+        let talk =
+            Talk { index, connection: Some(connection), began, attempts: (0, 0), ended: false };
         let workers = Arc::clone(self);
         let conversation = Conversation { workers, silence, talk: RefCell::new(talk) };
         conversation.send_request();
@@ -185,7 +188,9 @@ impl Workers {
     /// no socket yet, or no room in its backlog, this tries again for a while.
     fn connect(&self, index: usize, began: Instant) -> Result<Connection, Refusal> {
         let worker = &self.workers[index];
+        let mut attempts = 0;
         loop {
+            attempts += 1;
             if self.interrupted.load(Ordering::SeqCst) {
                 return Err(stopping());
             }
@@ -197,7 +202,7 @@ impl Workers {
                     worker.discard(connection, false);
                     return Err(stopping());
                 }
-                Ok(connection) => return Ok(connection),
+                Ok(connection) => return Ok(Connection { attempts, ..connection }),
                 Err(error) => error,
             };
             let passes = matches!(
@@ -261,6 +266,7 @@ impl Worker {
             channel,
             mark,
             number: 0,
+            attempts: 0,
             key,
             known: false,
             timeout: None,
@@ -304,6 +310,8 @@ struct Talk {
     index: usize,
     connection: Option<Connection>,
     began: Instant,
+    /// See [`Job::attempts`].
+    attempts: (u32, u32),
     /// The last word was heard, so the connection may be used again.
     ended: bool,
 }
@@ -319,7 +327,10 @@ impl Conversation {
     /// Sends the request on the connection there is. Where that fails, waiting for an answer does too.
     fn send_request(&self) {
         let mut talk = self.talk.borrow_mut();
-        if let Some(connection) = &mut talk.connection {
+        let Talk { connection, attempts, .. } = &mut *talk;
+        if let Some(connection) = connection {
+            attempts.0 += std::mem::take(&mut connection.attempts);
+            wire::set_attempts(&mut connection.request, *attempts);
             connection.number += 1;
             let _ = connection.channel.send(&connection.request);
         }
@@ -419,6 +430,7 @@ impl Conversation {
         connection.request = request;
         worker.busy.fetch_sub(1, Ordering::Relaxed);
         self.workers.workers[next].busy.fetch_add(1, Ordering::Relaxed);
+        talk.attempts.1 += 1;
         (talk.index, talk.connection) = (next, Some(connection));
         drop(talk);
         self.send_request();

@@ -31,7 +31,7 @@ use std::time::Duration;
 mod tests;
 
 /// Changes with every change of a frame or of what a worker process is told at its start.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 1;
 
 /// The longest content of a frame.
 pub(crate) const LONGEST: usize = 16 << 20;
@@ -118,12 +118,23 @@ pub(crate) fn hello(to: &mut Vec<u8>, secret: &Secret) {
     written.expect("it is short");
 }
 
+/// Says in the frame of a request how often it was tried: see [`Job::attempts`].
+pub(crate) fn set_attempts(frame: &mut [u8], (connects, sent_again): (u32, u32)) {
+    let [first, second] = [connects, sent_again].map(u32::to_le_bytes);
+    if let Some(place) = frame.get_mut(HEADER..HEADER + 8) {
+        place[..4].copy_from_slice(&first);
+        place[4..].copy_from_slice(&second);
+    }
+}
+
 /// # Errors
 ///
 /// The request is too long for a frame.
 pub(crate) fn request(to: &mut Vec<u8>, group: &GroupName, job: &Job) -> Result<()> {
     debug_assert_eq!(job.task, Task::Serve, "hook scripts run in the server");
     frame(to, REQUEST, |to| {
+        to.extend_from_slice(&job.attempts.0.to_le_bytes());
+        to.extend_from_slice(&job.attempts.1.to_le_bytes());
         text(to, group.as_bytes());
         let script = job.script();
         text(to, script.path_bytes());
@@ -297,6 +308,7 @@ pub(crate) fn from_server(kind: u8, content: &[u8], job: &mut Job) -> Result<Fro
 }
 
 fn read_request(rest: &mut Rest<'_>, job: &mut Job) -> Result<GroupName> {
+    job.attempts = (u32::from_le_bytes(*rest.chunk()?), u32::from_le_bytes(*rest.chunk()?));
     let group = GroupName::new(rest.text()?);
     let (path, callable, module) = (rest.text()?, rest.text()?, rest.text()?);
     if !job.script.as_ref().is_some_and(|script| script.is_of(path, callable, module)) {

@@ -74,7 +74,7 @@ class Observation:
 
     __slots__ = ("application", "began", "data", "request_id")
 
-    def __init__(self, application, environ, data):
+    def __init__(self, application, environ, data, attempts):
         self.request_id = environ.get("mod_wsgi.request_id", "")
         self.data = data
         self.began = {
@@ -85,8 +85,8 @@ class Observation:
             "queue_start": environ["mod_wsgi.queue_start"],
             "daemon_start": environ["mod_wsgi.daemon_start"],
             "application_start": environ["mod_wsgi.application_start"],
-            "daemon_connects": 0,
-            "daemon_restarts": 0,
+            "daemon_connects": attempts[0],
+            "daemon_restarts": attempts[1],
         }
         event = {
             **self.began,

@@ -251,7 +251,11 @@ impl<'py, 'a> Answering<'py, 'a> {
         self.began.set(ProcessorTime::of_this_thread());
         let tell = || {
             let class = self.residents.events.observation.get(self.py);
-            let observation = class.call([&application, &self.environ, &self.place.data()?])?;
+            let (connects, sent_again) = self.end.job().attempts;
+            let [connects, sent_again] = [connects, sent_again].map(|it| count(self.py, it.into()));
+            let attempts = Object::tuple(self.py, [connects?, sent_again?])?;
+            let data = self.place.data()?;
+            let observation = class.call([&application, &self.environ, &data, &attempts])?;
             self.request().observe(&observation);
             observation.attribute(c"take_application")?.call([])
         };

@@ -34,7 +34,7 @@ fn a_request_is_told_from_its_start_to_its_end() {
     let child = server.only_own_child();
     for (key, value) in [
         ("request_started.server_pid", format!("str '{child}'")),
-        ("request_started.daemon_connects", "int 0".to_owned()),
+        ("request_started.daemon_connects", format!("int {}", u8::from(by_daemon()))),
         ("request_started.daemon_restarts", "int 0".to_owned()),
         ("request_started.callable_object", "str 'handle_request'".to_owned()),
         ("response_started.response_status", "str '202 Accepted'".to_owned()),

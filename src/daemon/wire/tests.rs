@@ -44,14 +44,15 @@ fn job() -> impl Strategy<Value = Job> {
     );
     let timeout = prop::option::of((time(), time()));
     let script = (line(), line());
-    let rest = (any::<bool>(), any::<i64>(), any::<i64>(), any::<bool>(), any::<i32>());
+    let attempts = any::<(u32, u32)>();
+    let rest = (any::<bool>(), any::<i64>(), any::<i64>(), any::<bool>(), any::<i32>(), attempts);
     (packed(bytes(), bytes()), script, reload, timeout, rest).prop_map(
         |(
             variables,
             (path, callable),
             reload,
             timeout,
-            (https, received, sent, is_idle_talk, verbosity),
+            (https, received, sent, is_idle_talk, verbosity, attempts),
         )| Job {
             variables,
             script: Some(Arc::new(Script::new(&path, &callable).unwrap())),
@@ -60,6 +61,7 @@ fn job() -> impl Strategy<Value = Job> {
             https,
             received,
             handed_over: (sent, 0),
+            attempts,
             is_idle_talk,
             verbosity: Verbosity(verbosity),
             ..Job::default()
