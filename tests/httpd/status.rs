@@ -126,6 +126,62 @@ fn a_request_that_runs_and_those_that_wait_are_seen() {
 }
 
 #[test]
+fn a_request_that_finds_no_room_is_counted_as_refused() {
+    let limits = "WSGIInterpreterThreads 1\nWSGIQueueLimit 1";
+    let conf = Conf::serving("busy.wsgi").and(limits).and(HANDLERS);
+    let server = Server::start(conf.inside_httpd("the limit is that of httpd's own processes"));
+    let group =
+        || named(&named(&json(&server)["process_groups"], "")["application_groups"], "app").clone();
+    let flags = server.flags();
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.get("/"));
+        flags.begun();
+        scope.spawn(|| server.get("/"));
+        eventually("it waits", || (count(&group()["queue"]["waiting"]) == 1).then_some(()));
+        assert_eq!(server.get("/").status, 503);
+        flags.finish();
+    });
+    let group = group();
+    assert_eq!((&group["totals"]["refused"], &group["queue"]["limit"]), (&1.into(), &1.into()));
+    assert_eq!(group["totals"]["requests"], 2);
+}
+
+#[test]
+fn a_request_that_takes_too_long_and_its_thread_are_counted() {
+    let server =
+        Server::start(conf().and("<Location /wait>\nWSGIRequestTimeout 0.2 0.2\n</Location>"));
+    assert_eq!(server.get("/wait").status, 504);
+    eventually("its thread is given up", || {
+        let group = app(&json(&server));
+        let totals = &group["totals"];
+        (totals["timeouts"] == 1 && totals["quarantined"] == 1).then_some(())
+    });
+    assert_eq!(app(&json(&server))["stuck"], 0);
+    server.get("/release").expect(200, "");
+}
+
+#[test]
+fn a_script_that_is_loaded_again_is_counted() {
+    let script = "def handle_request(environ, start_response):\n    \
+                  start_response('200 OK', [])\n    return [b'one']\n";
+    let conf = Conf::new(
+        "WSGIApplicationGroup app\nWSGIHandlerScript app ${APPS}/changed.wsgi\n\
+                          <Location />\nSetHandler app\n</Location>",
+    )
+    .and(HANDLERS)
+    .inside_httpd("a process group replaces a process instead");
+    let server = Server::start_with(conf, |root| write(root, "apps/changed.wsgi", script));
+    server.get("/").expect(200, "one");
+    server.write("apps/changed.wsgi", &script.replace("one", "two"));
+    server.get("/").expect(200, "two");
+    let reloads = || {
+        let groups = json(&server)["process_groups"].clone();
+        count(&named(&named(&groups, "")["application_groups"], "app")["totals"]["reloads"])
+    };
+    eventually("it is counted, when nobody waits for it", || (reloads() == 1).then_some(()));
+}
+
+#[test]
 fn what_was_counted_survives_the_death_of_its_process_and_a_restart() {
     let server = serve();
     let requests = || count(&app(&json(&server))["totals"]["requests"]);

@@ -103,8 +103,8 @@ fn what_is_no_frame_closes_its_connection_only_and_is_said() {
         (frame(REQUEST, b""), "it is cut off"),
         (frame(REQUEST, &request[5..request.len() - 1]), "it is cut off"),
         (longer(b"x"), "it goes on behind its end"),
-        // The length of the application group's name.
-        (changed(8, 255), "it is cut off"),
+        // The length of the application group's name, behind how often the request was tried.
+        (changed(16, 255), "it is cut off"),
         (frame(ANSWER, b"\x01"), "an answer came that nobody has asked for"),
         (frame(ANSWER, b"\x09"), "its answer is of an unknown kind"),
         (peer::hello(PROTOCOL, SECRET), "it says twice who it is"),
