@@ -5,8 +5,8 @@ use pyo3_build_config::PythonVersion;
 fn main() {
     pyo3_build_config::use_pyo3_cfgs();
     let python = pyo3_build_config::get();
-    if let Some(dir) = python.lib_dir() {
-        // For the run paths of what links this, see DEP_CPYTHON_LIB_DIR in their build scripts.
+    // For the run paths of what links this, see DEP_CPYTHON_LIB_DIR in their build scripts.
+    if let Some(dir) = python.lib_dir().filter(|dir| !is_of_the_system(dir)) {
         println!("cargo:lib_dir={dir}");
     }
     let name = python.executable().unwrap_or("the Python found");
@@ -29,4 +29,14 @@ fn main() {
              Set PYO3_PYTHON to a Python configured with --enable-shared (scripts/setup finds one)."
         );
     }
+}
+
+/// Whether the loader looks there anyway: /usr/lib, /usr/lib64, or Debian's /usr/lib/x86_64-linux-gnu. What is
+/// built for such a Python needs no run path, and distributions want none in their packages.
+fn is_of_the_system(dir: &str) -> bool {
+    let inside = dir.strip_prefix("/usr").unwrap_or(dir).trim_start_matches('/');
+    let mut parts = inside.split('/');
+    matches!(parts.next(), Some("lib" | "lib64"))
+        && parts.next().is_none_or(|name| name.ends_with("-linux-gnu"))
+        && parts.next().is_none()
 }
