@@ -38,8 +38,8 @@ impl Home {
         Ok(Self { made_with: note("home").map(PathBuf::from), versions, path })
     }
 
-    /// The one that the options name, the active virtual environment if it fits, `MANIFOLD_PYTHON_HOME`, or
-    /// none: then libpython knows its own.
+    /// The one that the options name, the virtual environment if it fits, `MANIFOLD_PYTHON_HOME`, or none: then
+    /// libpython knows its own.
     pub(crate) fn choose(options: &options::Home, linked: Version) -> Outcome<Option<Self>> {
         if let Some(path) = &options.python_home {
             let home = Self::look(path)?;
@@ -48,21 +48,17 @@ impl Home {
             }
             return Ok(Some(home));
         }
-        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let active = variable("VIRTUAL_ENV").and_then(|path| Self::look(Path::new(&path)).ok());
-        if let Some(active) = active {
+        let environment = virtual_environment().and_then(|path| Self::look(&path).ok());
+        if let Some(active) = environment {
             match active.problem(linked) {
                 None => return Ok(Some(active)),
                 Some(problem) => crate::terminal::step(&format!(
-                    "the active virtual environment {} is left out: {problem}",
+                    "the virtual environment {} is left out: {problem}",
                     active.path.display()
                 )),
             }
         }
-        match variable("MANIFOLD_PYTHON_HOME") {
-            Some(path) => Self::look(Path::new(&path)).map(Some),
-            None => Ok(None),
-        }
+        variable("MANIFOLD_PYTHON_HOME").map(|path| Self::look(&path)).transpose()
     }
 
     /// Why a module that is linked with this Python cannot use it.
@@ -99,6 +95,21 @@ impl Home {
         let base = base.map(|base| base.join("lib").join(format!("python{linked}")).join("os.py"));
         [self.path.clone(), library].into_iter().chain(self.made_with.clone()).chain(base).collect()
     }
+}
+
+/// The home that nobody has to name.
+pub(crate) fn unnamed() -> Option<PathBuf> {
+    virtual_environment().or_else(|| variable("MANIFOLD_PYTHON_HOME"))
+}
+
+/// The one that this program is installed in, as for that environment's Python; or the active one.
+fn virtual_environment() -> Option<PathBuf> {
+    crate::wheel::environment().or_else(|| variable("VIRTUAL_ENV"))
+}
+
+/// A variable that is set to nothing is not set.
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// The program to load an application with, as httpd does: of the home, or on `PATH`.

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 use crate::failure::{Outcome, fail};
+use crate::home::Home;
 use crate::httpd::{Httpd, text_of};
 use crate::options::Where;
+use crate::wheel;
 use object::elf::DT_NEEDED;
 use object::read::elf::{Dyn as _, ElfFile64};
 use std::fmt;
@@ -44,7 +46,8 @@ pub(crate) struct Installation {
 }
 
 impl Installation {
-    /// Where the options or the environment have it, or beside this program, or among httpd's modules.
+    /// Where the options or the environment have it, or beside this program, where pip has put it, or among
+    /// httpd's modules.
     pub(crate) fn find(at: &Where, httpd: &Httpd) -> Outcome<Self> {
         let module = match &at.module() {
             Some(module) if module.is_file() => module.clone(),
@@ -54,23 +57,7 @@ impl Installation {
                     module.display()
                 ));
             }
-            None => {
-                let own = std::env::current_exe().ok().and_then(|exe| exe.canonicalize().ok());
-                let beside = own.as_deref().and_then(Path::parent).map(Path::to_owned);
-                let folders = beside.into_iter().chain([httpd.modules.clone()]);
-                let mut files =
-                    folders.flat_map(|folder| MODULE_NAMES.map(|name| folder.join(name)));
-                match files.find(|file| file.is_file()) {
-                    Some(module) => module,
-                    None => {
-                        return fail(format!(
-                            "the module is found neither beside this program nor as mod_manifold.so in {}: \
-                             name it by --module or MANIFOLD_MODULE",
-                            httpd.modules.display()
-                        ));
-                    }
-                }
-            }
+            None => find_module(httpd)?,
         };
         let module = crate::user::absolute(&module)?;
         let worker = match &at.worker() {
@@ -93,18 +80,99 @@ impl Installation {
             Err(error) => error.to_string(),
         };
         let version = said.trim().rsplit_once("Python ").and_then(|(_, text)| Version::parse(text));
-        version.map_or_else(
-            || {
-                fail(format!(
-                    "{} does not say which Python it runs: {}. It belongs beside the module; \
-                     --worker or MANIFOLD_WORKER says where else it is",
-                    self.worker.display(),
-                    said.trim()
-                ))
-            },
-            Ok,
-        )
+        if let Some(version) = version {
+            return Ok(version);
+        }
+        if let Some(library) = missing_python(&said) {
+            return fail(without_library(&self.worker, library));
+        }
+        fail(format!(
+            "{} does not say which Python it runs: {}. It belongs beside the module; \
+             --worker or MANIFOLD_WORKER says where else it is",
+            self.worker.display(),
+            said.trim()
+        ))
     }
+}
+
+fn find_module(httpd: &Httpd) -> Outcome<PathBuf> {
+    let in_folder = |folder: &Path| {
+        MODULE_NAMES.iter().map(|name| folder.join(name)).find(|file| file.is_file())
+    };
+    let own = std::env::current_exe().ok().and_then(|exe| exe.canonicalize().ok());
+    if let Some(module) = own.as_deref().and_then(Path::parent).and_then(in_folder) {
+        return Ok(module);
+    }
+    let packages = wheel::packages();
+    let installed: Vec<_> = packages.iter().filter_map(|folder| in_folder(folder)).collect();
+    match &*installed {
+        [] => {}
+        [module] => return Ok(module.clone()),
+        several => {
+            let several: Vec<_> = several.iter().map(|path| path.display().to_string()).collect();
+            return fail(format!(
+                "the module is installed for several Pythons, {}: name one by --module or MANIFOLD_MODULE, or \
+                 install it into a virtual environment and run the manifold there",
+                several.join(" and ")
+            ));
+        }
+    }
+    in_folder(&httpd.modules).map_or_else(
+        || {
+            fail(format!(
+                "the module is found neither beside this program nor as mod_manifold.so in {}: \
+                 name it by --module or MANIFOLD_MODULE",
+                httpd.modules.display()
+            ))
+        },
+        Ok,
+    )
+}
+
+/// The libpython that the loader has not found, by what it says.
+fn missing_python(said: &str) -> Option<&str> {
+    let (_, rest) = said.split_once("error while loading shared libraries: ")?;
+    let (library, _) = rest.split_once(": ")?;
+    library.starts_with("libpython").then_some(library)
+}
+
+/// What to do about that. Many Pythons have no such library: their program contains it.
+fn without_library(worker: &Path, library: &str) -> String {
+    let name = library.split(".so").next().unwrap_or(library);
+    let mut text = format!(
+        "{} does not run, because {library} is not found. It is the shared library of the Python that this was \
+         built for",
+        worker.display()
+    );
+    let environment = wheel::environment().and_then(|path| Home::look(&path).ok());
+    let Some((environment, program)) =
+        environment.and_then(|home| Some((home.path.clone(), home.made_with?)))
+    else {
+        return text + &format!(". Install it (Debian, Ubuntu: apt-get install {name})");
+    };
+    let mut libraries = ["lib", "lib64"].iter().filter_map(|lib| Some(program.parent()?.join(lib)));
+    match libraries.find(|folder| folder.join(library).is_file()) {
+        Some(folder) => {
+            text += &format!(
+                ", and not the one in {}, which the virtual environment {} was made with. Build it for that one: \
+                 MANIFOLD_PYTHON={}/{} scripts/package wheel",
+                folder.display(),
+                environment.display(),
+                program.display(),
+                name.trim_start_matches("lib")
+            );
+        }
+        None => {
+            text += &format!(
+                ", and the Python in {}, which the virtual environment {} was made with, has none: it is a static \
+                 build. Install the library (Debian, Ubuntu: apt-get install {name}), or make the environment \
+                 with a Python that was configured with --enable-shared, and build for that one",
+                program.display(),
+                environment.display()
+            );
+        }
+    }
+    text
 }
 
 /// The libpython that a module is linked with, as its file says.
@@ -136,5 +204,14 @@ mod tests {
         assert_eq!(Version::parse("three"), None);
         assert_eq!(version_of_library("libpython3.13.so.1.0"), Some(Version(3, 13)));
         assert_eq!(version_of_library("libpython3.14t.so.1.0"), Some(Version(3, 14)));
+    }
+
+    #[test]
+    fn a_libpython_that_the_loader_misses_is_told_from_other_failures() {
+        let said = "manifold-worker: error while loading shared libraries: libpython3.13.so.1.0: cannot open \
+                    shared object file: No such file or directory\n";
+        assert_eq!(missing_python(said), Some("libpython3.13.so.1.0"));
+        assert_eq!(missing_python(&said.replace("libpython3.13", "libm")), None);
+        assert_eq!(missing_python("Permission denied (os error 13)"), None);
     }
 }

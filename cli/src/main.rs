@@ -19,8 +19,11 @@ mod serve;
 mod server_root;
 mod terminal;
 mod user;
+mod wheel;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use failure::{During as _, Outcome};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// WSGI applications on Apache httpd, by mod_manifold.
@@ -50,6 +53,11 @@ enum Command {
         /// Whose
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages, one for each command
+    ManPages {
+        /// Into this folder, as manifold.1, manifold-serve.1 and so on
+        folder: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -65,11 +73,19 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut command, "manifold", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Command::ManPages { folder } => write_pages(&folder),
     };
     done.unwrap_or_else(|failure| {
         terminal::complain(&failure);
         ExitCode::FAILURE
     })
+}
+
+fn write_pages(folder: &Path) -> Outcome<ExitCode> {
+    std::fs::create_dir_all(folder)
+        .and_then(|()| clap_mangen::generate_to(Arguments::command(), folder))
+        .during(|| format!("pages cannot be written to {}", folder.display()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

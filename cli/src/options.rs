@@ -17,7 +17,7 @@ pub(crate) struct Where {
     /// Its apxs, which says where modules are [environment: MANIFOLD_APXS; else on PATH]
     #[arg(long, value_name = "PROGRAM", global = true)]
     apxs: Option<PathBuf>,
-    /// The module [environment: MANIFOLD_MODULE; else beside this program or among httpd's modules]
+    /// The module [environment: MANIFOLD_MODULE; else beside this program, where pip has put it, or among httpd's modules]
     #[arg(long, value_name = "FILE", global = true)]
     module: Option<PathBuf>,
     /// The program manifold-worker [environment: MANIFOLD_WORKER; else beside the module]
@@ -53,8 +53,9 @@ fn or_variable(option: Option<&PathBuf>, name: &str) -> Option<PathBuf> {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Python")]
 pub(crate) struct Home {
-    /// A virtual environment, or a Python of the version that the module is built for [default: the active
-    /// virtual environment if it fits, else MANIFOLD_PYTHON_HOME, else what libpython finds]
+    /// A virtual environment, or a Python of the version that the module is built for [default: the virtual
+    /// environment that this program is in, or the active one, if it fits; else MANIFOLD_PYTHON_HOME, else what
+    /// libpython finds]
     #[arg(long, value_name = "DIR")]
     pub(crate) python_home: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! `manifold install`, `module-config` and `completions`.
+//! `manifold install`, `module-config`, `completions` and `man-pages`.
 
 use crate::harness::{folder, manifold, run, variable, write};
 use std::fs;
@@ -126,6 +126,26 @@ fn shells_take_the_completions() {
                 String::from_utf8_lossy(&output.stderr)
             ),
             Err(error) => eprintln!("{shell} is not asked whether it can read them: {error}"),
+        }
+    }
+}
+
+#[test]
+fn each_command_has_a_manual_page_with_its_options() {
+    let at = folder();
+    run(manifold().arg("man-pages").arg(at.path().join("man1"))).expect_ok();
+    let page = |name: &str| {
+        let text = fs::read_to_string(at.path().join("man1").join(name));
+        text.unwrap_or_else(|error| panic!("{name}: {error}")).replace("\\-", "-")
+    };
+    for command in ["serve", "setup", "check", "doctor", "module-config", "install"] {
+        assert!(page("manifold.1").contains(&format!("manifold-{command}(1)")), "{command}");
+        let own = page(&format!("manifold-{command}.1"));
+        let help = run(manifold().args([command, "--help"])).expect_ok().out;
+        let words = help.split_whitespace().filter(|word| word.starts_with("--"));
+        let names = words.map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()));
+        for name in names.map(|name| name.split(|c| "=[<.".contains(c)).next().unwrap_or(name)) {
+            assert!(own.contains(name), "{name} in manifold-{command}.1");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::Patient;
 use crate::failure::Outcome;
-use crate::home::Home;
+use crate::home::{self, Home};
 use crate::installation::{Version, linked_python, version_of_library};
 use crate::options::Doctor;
 use crate::user;
@@ -12,10 +12,7 @@ use std::path::{Path, PathBuf};
 pub(super) fn look(patient: &mut Patient, options: &Doctor) -> Outcome<()> {
     linked(patient);
     let named = options.python.home.python_home.clone();
-    let variable =
-        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let active = || variable("VIRTUAL_ENV").or_else(|| variable("MANIFOLD_PYTHON_HOME"));
-    let Some(path) = named.or_else(active) else {
+    let Some(path) = named.or_else(home::unnamed) else {
         patient.skipped(
             "python-home",
             "none is named (--python-home), and no virtual environment is active",
