@@ -3,7 +3,7 @@
 
 use super::channel::{Channel, Frame, Lost};
 use super::wire::{self, FromWorker};
-use super::{Mark, Timeouts};
+use super::{Mark, Timeouts, offer_processor};
 use crate::status::{self, Counter, Counters};
 use crate::wsgi::now;
 use crate::{Answer, Code, Event, GroupName, Job, LogEntry, Peer, Refusal, Reply, Store};
@@ -484,6 +484,7 @@ impl Conversation {
 impl Connection {
     /// The next frame. Bytes of a response that have come by now are one part, up to a bound.
     fn receive(&mut self) -> Result<FromWorker, Lost> {
+        offer_processor(|| self.channel.is_ready(Duration::ZERO));
         let mut frame = read(self.channel.receive()?)?;
         let FromWorker::Reply(Reply::Response(part)) = &mut frame else { return Ok(frame) };
         // With a head it stays as it is: httpd would tell the length or not, as the threads happen to run.

@@ -2,13 +2,13 @@
 //! and one reads from all of them.
 #![forbid(unsafe_code)]
 
-use super::ProcessGroup;
 use super::activity::Activity;
 use super::channel::Channel;
 use super::connection::{Connection, Heard};
 use super::mark::Mark;
 use super::strangers::Strangers;
 use super::wire::Secret;
+use super::{ProcessGroup, offer_processor};
 use crate::conversation::queued_too_long;
 use crate::exchange::Listener;
 use crate::{Conversation, GroupName, Job, Patience, Refusal, Runtime, Timeout};
@@ -61,6 +61,8 @@ struct Connections {
     /// There was no place for one, which was said.
     full: bool,
 }
+
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 impl Server {
     /// Takes at most `limit` connections at a time.
@@ -177,11 +179,13 @@ impl Server {
             let limit = left.and_then(|left| Timespec::try_from(left).ok());
             events.clear();
             // Interrupted: whoever waits will wait again.
-            let _ = epoll::wait(
-                &self.epoll,
-                rustix::buffer::spare_capacity(&mut events),
-                limit.as_ref(),
-            );
+            let mut wait = |limit: Option<&Timespec>| {
+                let room = rustix::buffer::spare_capacity(&mut events);
+                matches!(epoll::wait(&self.epoll, room, limit), Ok(1..))
+            };
+            if !offer_processor(|| wait(Some(&AT_ONCE))) {
+                wait(limit.as_ref());
+            }
             for event in &events {
                 if let Heard::Began(at) = self.hear(*event) {
                     look = Some(look.map_or(at, |look| look.min(at)));
