@@ -31,14 +31,15 @@ fn start_node(address: &str, ports: [u16; 2]) -> Server {
 
 fn start_node_with(address: &str, ports: [u16; 2], application: &str) -> Server {
     let text = block("node", ports).replace(NODES[0], address).replace("/srv", "${ROOT}/srv");
-    Server::start_with(Conf::new(&text), |root| {
+    Server::start_with(Conf::new(&text).with("authz_host"), |root| {
         write(root, "srv/shop/app.wsgi", application);
     })
 }
 
-fn start_balancer(ports: [u16; 2]) -> Server {
-    let mut conf =
-        Conf::new(&block("balancer", ports)).inside_httpd("it has no application").threads(32);
+/// A balancer that asks nodes for this path.
+fn start_balancer(ports: [u16; 2], health: &str) -> Server {
+    let text = block("balancer", ports).replace("hcuri=/health", &format!("hcuri={health}"));
+    let mut conf = Conf::new(&text).inside_httpd("it has no application").threads(32);
     for module in [
         "proxy",
         "proxy_http",
@@ -71,7 +72,7 @@ fn no_idempotent_request_fails_while_a_node_is_killed_and_comes_back() {
     let ports = [free_port(), free_port()];
     let front = SocketAddr::from(([127, 0, 0, 1], ports[0]));
     let [first, second] = NODES.map(|node| start_node(node, ports));
-    let balancer = start_balancer(ports);
+    let balancer = start_balancer(ports, "/health");
     NODES.iter().for_each(|node| waits_until_asked(front, node));
 
     let closing = Load::start(front, "/?a=%26", 4, Mode::Close);
@@ -105,7 +106,7 @@ ILL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ill")
 well = application
 
 def application(environ, start_response):
-    if environ["PATH_INFO"] == "/health" and os.path.exists(ILL):
+    if environ["PATH_INFO"] == "/well" and os.path.exists(ILL):
         start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
         return [b"the database does not answer"]
     return well(environ, start_response)
@@ -118,7 +119,7 @@ fn a_node_that_says_it_is_not_well_is_left_alone_until_it_is() {
     let application = pages::block(PAGE, "file=app.wsgi").text + ILL;
     let first = start_node_with(NODES[0], ports, &application);
     let _second = start_node(NODES[1], ports);
-    let balancer = start_balancer(ports);
+    let balancer = start_balancer(ports, "/well");
     NODES.iter().for_each(|node| waits_until_asked(front, node));
     first.write("srv/shop/ill", "");
     let others = || (0..20).all(|_| ask(front) == NODES[1]);
@@ -132,7 +133,7 @@ fn a_node_that_says_it_is_not_well_is_left_alone_until_it_is() {
 fn a_request_that_may_not_be_asked_twice_is_not() {
     let ports = [free_port(), free_port()];
     let front = SocketAddr::from(([127, 0, 0, 1], ports[0]));
-    let balancer = start_balancer(ports);
+    let balancer = start_balancer(ports, "/health");
     // A node that takes a request and goes away with it, at both addresses.
     let deaf = NODES.map(|node| {
         let listener = TcpListener::bind((node, ports[1])).expect("the port is free");

@@ -41,9 +41,12 @@ fn a_request_under_way_at_a_graceful_restart_is_finished_by_the_old_process() {
 fn a_process_that_still_drains_ends_when_httpd_does() {
     let server = serve("");
     process(&server);
-    let (_client, gate) = server.hold("/held");
+    let (mut client, gate) = server.hold("/held");
     server.graceful();
     server.begin_stop();
+    // httpd waits for a client that does not go.
+    assert_eq!(client.read("GET").status, 502);
+    drop(client);
     // The file stays for as long as anybody serves.
     eventually("nothing is left", || Some(()).filter(|()| server.workers().is_empty()));
     drop(gate);
