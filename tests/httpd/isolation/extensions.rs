@@ -215,7 +215,7 @@ fn flask_and_django_keep_their_own_gil_with_a_speed_up_that_allows_it() {
     let log = server.log();
     assert!(!log.text().contains("MNF0037"), "{}", log.text());
     // Tried once; what CPython brings along is not tried at all.
-    assert_eq!(log.lines_with(&["tried for interpreters"]).len(), 1, "{}", log.text());
+    assert_eq!(log.wait_for_count(&["tried for interpreters"], 1).len(), 1, "{}", log.text());
 }
 
 #[test]

@@ -55,7 +55,7 @@ const REFUSED: &str = "'module speed does not support loading in subinterpreters
 fn a_module_that_allows_it_is_loaded_beside_the_main_interpreter() {
     let server = site("", "(void)0");
     assert_eq!(ask(&server, "app"), ("own".to_owned(), "'imported'".to_owned()));
-    assert!(server.log().lines_with(&["'speed'", "it loads"]).len() == 1);
+    assert_eq!(server.log().wait_for_count(&["'speed'", "it loads"], 1).len(), 1);
 }
 
 #[test]
