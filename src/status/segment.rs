@@ -8,7 +8,7 @@
 
 use super::process;
 use super::slot::{Kind, Slot};
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, Mode, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -54,6 +54,8 @@ impl Segment {
     pub fn new() -> io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let memory = rustix::fs::memfd_create(c"wsgi-status", flags)?;
+        // Whoever may only look cannot open it once more to write, by /proc/self/fd.
+        rustix::fs::fchmod(&memory, Mode::RUSR | Mode::WUSR)?;
         rustix::fs::ftruncate(&memory, size_of::<Table>() as u64)?;
         rustix::fs::fcntl_add_seals(&memory, SEALS)?;
         let mut segment = Self::map(&memory, ProtFlags::READ | ProtFlags::WRITE)?;
@@ -124,7 +126,7 @@ impl Segment {
         let descriptor = self.descriptor.as_ref().ok_or_else(missing)?;
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(descriptor));
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-        let reader = rustix::fs::open(path, flags, rustix::fs::Mode::empty())?;
+        let reader = rustix::fs::open(path, flags, Mode::empty())?;
         Ok((descriptor.as_fd(), reader))
     }
 
@@ -215,6 +217,8 @@ mod tests {
         let theirs = Segment::of(&writer.try_clone_to_owned().unwrap()).unwrap();
         let watcher = Segment::to_read(&reader).unwrap();
         assert!(Segment::of(&reader).is_err(), "it could write");
+        let mode = rustix::fs::fstat(&reader).unwrap().st_mode & 0o777;
+        assert_eq!(mode, 0o600, "another user could open it to write");
         let index = theirs.claim(Kind::Group, b"shop");
         theirs.slot(index).add(Counter::Requests, 3);
         for segment in [&ours, &watcher] {
