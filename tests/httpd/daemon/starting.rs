@@ -128,7 +128,7 @@ fn httpd_as_one_process_leaves_no_socket_behind() {
     let server = Server::start(conf("").and("Define DEBUG"));
     process(&server);
     assert_eq!(sockets(&server).len(), 1);
-    server.begin_stop();
+    server.begin_stop_at_rest();
     eventually("its socket goes", || Some(()).filter(|()| sockets(&server).is_empty()));
     server.ended();
 }

@@ -22,6 +22,7 @@ mod client;
 mod conf;
 mod gate;
 mod log;
+mod process;
 mod server;
 
 use std::time::{Duration, Instant};

@@ -2,18 +2,16 @@
 //! over, and all it said is shown when the test fails.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
 use tempfile::TempDir;
 
 use super::gate::{Flags, Gate};
+use super::process::{Descriptor, children_of, connections_held_at, is_asleep, is_over, spawn};
 use super::{Client, Conf, ErrorLog, PATIENCE, Request, Response, conf, eventually};
 
 /// A running httpd, in a server root that goes with it.
@@ -265,7 +263,11 @@ impl Server {
         // A thread that has closed its socket is still busy with the connection's memory; one that
         // sleeps is not.
         let busy = || {
-            connections_held_at(self.port) > 0 || !self.own_children().into_iter().all(is_asleep)
+            let mut serving = self.own_children();
+            if self.is_one_process() {
+                serving.push(self.pid());
+            }
+            connections_held_at(self.port) > 0 || !serving.into_iter().all(is_asleep)
         };
         while busy() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
@@ -316,9 +318,11 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline && !self.has_ended() {
             // The line in our own log tells that what answers on the port is ours. As one process
-            // (httpd -X) httpd writes none.
-            let one_process = self.conf.contains("Define DEBUG");
-            let sign = if one_process { "main interpreter" } else { "resuming normal operations" };
+            // httpd writes none.
+            let sign = match self.is_one_process() {
+                true => "main interpreter",
+                false => "resuming normal operations",
+            };
             if !self.log().lines_with(&[sign]).is_empty()
                 && TcpStream::connect(self.address()).is_ok()
             {
@@ -327,6 +331,11 @@ impl Server {
             std::thread::sleep(Duration::from_millis(5));
         }
         false
+    }
+
+    /// Whether httpd serves in the process that was started, as by `httpd -X`.
+    fn is_one_process(&self) -> bool {
+        self.conf.contains("Define DEBUG")
     }
 
     fn root(&self) -> &Path {
@@ -443,76 +452,6 @@ fn only(what: &str, all: impl Fn() -> Vec<u32>) -> u32 {
     })
 }
 
-/// Whether no thread of a process runs or wants to; where `/proc` does not say, yes.
-fn is_asleep(process: u32) -> bool {
-    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return true };
-    threads.flatten().all(|thread| {
-        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        let state = stat.rsplit_once(") ").map_or("S", |(_, rest)| &rest[..1]);
-        matches!(state, "S" | "I" | "Z" | "X")
-    })
-}
-
-/// Whether a process has ended, waited for or not.
-fn is_over(process: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
-}
-
-/// Starts a process that ends with this one, however this one ends, so that an interrupted test
-/// run leaves no server behind.
-fn spawn(mut command: Command) -> io::Result<Child> {
-    type Order = (Command, mpsc::Sender<io::Result<Child>>);
-    // Linux sends the signal when the *thread* that forked ends, and tests' threads do: fork on
-    // one that lives as long as the process.
-    static SPAWNER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
-    let spawner = SPAWNER.get_or_init(|| {
-        let (orders, taken) = mpsc::channel::<Order>();
-        std::thread::spawn(move || {
-            for (mut command, answer) in taken {
-                // Whoever asked has panicked if nobody listens.
-                let _ = answer.send(command.spawn());
-            }
-        });
-        orders
-    });
-    // httpd may signal its whole process group, which must not be ours.
-    command.process_group(0);
-    #[cfg(target_os = "linux")]
-    // SAFETY: end_with_parent makes one system call, which is allowed between fork and exec.
-    unsafe {
-        command.pre_exec(end_with_parent);
-    }
-    let (answer, child) = mpsc::channel();
-    spawner.send((command, answer)).expect("the spawner lives as long as the process");
-    child.recv().expect("the spawner answers")
-}
-
-#[cfg(target_os = "linux")]
-fn end_with_parent() -> io::Result<()> {
-    // SAFETY: this option takes a signal's number and no pointer.
-    match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// A descriptor, by its kernel's own account.
-pub(crate) struct Descriptor {
-    /// What it stands for.
-    pub(crate) target: PathBuf,
-    /// How long that is, in bytes.
-    pub(crate) length: u64,
-}
-
-impl Descriptor {
-    /// `None` where it was closed meanwhile.
-    fn of(path: &Path) -> Option<Descriptor> {
-        let length = fs::metadata(path).ok()?.len();
-        Some(Descriptor { target: fs::read_link(path).ok()?, length })
-    }
-}
-
 /// A server root with a copy of the applications, readable by everyone.
 pub(super) fn make_root() -> TempDir {
     let root = tempfile::Builder::new().prefix("manifold-").tempdir().expect("a server root");
@@ -555,49 +494,4 @@ pub(super) fn open_to_all(path: &Path, mode: u32) {
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
     listener.local_addr().expect("its address").port()
-}
-
-/// How many connections to this port of ours some process still holds at httpd's end.
-fn connections_held_at(port: u16) -> usize {
-    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    let held = |line: &&str| {
-        // "slot local_address remote_address state queues timer retransmits uid timeout inode ..."
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let ours = fields.get(1).is_some_and(|local| local.ends_with(&format!(":{port:04X}")));
-        let listening = fields.get(3) == Some(&"0A");
-        ours && !listening && fields.get(9) != Some(&"0")
-    };
-    table.lines().skip(1).filter(held).count()
-}
-
-/// Whether a process runs `manifold-worker`, whatever it calls itself.
-fn is_worker(pid: u32) -> bool {
-    let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    program.file_name().is_some_and(|name| name == "manifold-worker")
-}
-
-/// The children of a process, by its kernel's own account: those that are worker processes, or the others.
-fn children_of(parent: u32, workers: bool) -> Vec<u32> {
-    let mut children = Vec::new();
-    for entry in fs::read_dir("/proc").expect("these tests need /proc").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        // "pid (name) state ppid ...", where the name may contain anything.
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
-            continue;
-        };
-        let Some((_, rest)) = stat.rsplit_once(')') else {
-            continue;
-        };
-        let mut fields = rest.split_whitespace();
-        let state = fields.next();
-        if fields.next() == Some(&parent.to_string())
-            && state != Some("Z")
-            && is_worker(pid) == workers
-        {
-            children.push(pid);
-        }
-    }
-    children
 }
