@@ -60,17 +60,17 @@ def _spent_by(pid):
 
 
 def thread_cpu(pids, named):
-    """Seconds of CPU of the threads whose name matches."""
-    total = 0
+    """Seconds of CPU of each thread whose name matches, by its number."""
+    threads = {}
     for pid in pids:
         for task in (PROC / str(pid) / "task").iterdir():
             try:
                 if re.match(named, (task / "comm").read_text()):
                     # To the nanosecond: of many threads, each rounded to a tick, some would be lost.
-                    total += int((task / "schedstat").read_text().split()[0])
+                    threads[task.name] = int((task / "schedstat").read_text().split()[0]) / 1e9
             except OSError:
                 pass  # it has ended
-    return total / 1e9
+    return threads
 
 
 def memory(pids):

@@ -115,7 +115,9 @@ def _loaded(server, workload, plan, loads, **may):
         for load in running:
             load.stop()
     wall, spent = time.monotonic() - began, server.spent() - before
-    threads = processes.thread_cpu(pids, INTERPRETER_THREADS) - before_threads
+    # One that has gone meanwhile had nothing to do.
+    threads = processes.thread_cpu(pids, INTERPRETER_THREADS)
+    threads = sum(cpu - before_threads.get(number, 0) for number, cpu in threads.items())
     requests = sum(load.requests for load in seen)
     if not requests:
         return {"rate": 0.0}
