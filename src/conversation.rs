@@ -10,8 +10,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often a request looks at least whether its job still lies in the queue: after [`PATIENCE`], then
-/// after twice the time, and so on, up to this.
+/// How often a request looks at least whether its job still lies in the queue: after [`PATIENCE`] for each
+/// that waits, so that they look in turn, then after twice the time, and so on, up to this.
 const LONGEST_PATIENCE: Duration = Duration::from_millis(250);
 
 /// A request that an application group has taken. Dropping it tells the application that nobody
@@ -64,9 +64,17 @@ impl Conversation {
         group: Arc<Group>,
         patience: Patience,
         deadline: Option<(Instant, Duration)>,
+        waiting: usize,
     ) -> Self {
         let give_up = patience.limit().map(|limit| (Instant::now() + limit, patience));
-        Self { end, group, give_up, deadline, patience: Cell::new(PATIENCE) }
+        let waiting = u32::try_from(waiting.max(1)).unwrap_or(u32::MAX);
+        let patience = PATIENCE.saturating_mul(waiting).min(LONGEST_PATIENCE);
+        Self { end, group, give_up, deadline, patience: Cell::new(patience) }
+    }
+
+    /// After which time somebody should look after it, where nothing comes.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience.get()
     }
 
     fn wait(&self, limit: Option<Instant>) -> Option<Event> {

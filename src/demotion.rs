@@ -173,7 +173,7 @@ impl Group {
     /// Queues a job that waited elsewhere, however many there are.
     fn adopt(self: &Arc<Self>, job: ApplicationEnd) {
         match self.queue.adopt(job, Instant::now()) {
-            Ok(members) => members.into_iter().for_each(|member| self.grow(member)),
+            Ok(accepted) => accepted.members.into_iter().for_each(|member| self.grow(member)),
             Err(job) => job.link().end(Outcome::Failed(Code::Stopping)),
         }
     }

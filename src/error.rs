@@ -128,6 +128,8 @@ codes! {
     NoLocale = 52,
     /// The file of a request lies outside of the root directory of its process group.
     OutsideChroot = 53,
+    /// There is no memory, or no descriptor, for what is counted about a process group.
+    CountersNotMade = 54,
 }
 
 impl Code {

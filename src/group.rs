@@ -12,7 +12,7 @@ use crate::interp::ending::End;
 use crate::isolation::Place;
 use crate::options::{self, Resolved};
 use crate::pool::{Life, Limits, Phase, Pool, Slot};
-use crate::queue::{Member, Queue, Rejected, ReplicaId};
+use crate::queue::{Accepted, Member, Queue, Rejected, ReplicaId};
 use crate::replica::Replica;
 use crate::spawn::spawn_for_interpreter;
 use crate::status::{self, Counter, Counters, Kind, Mode};
@@ -200,16 +200,19 @@ impl Group {
         self.options.replicas
     }
 
-    /// Queues a job for whichever replica is free first.
+    /// Queues a job for whichever replica is free first; says how many wait then, with it.
     ///
     /// # Errors
     ///
     /// The group is closed or stuck, or its queue is full.
-    pub(crate) fn submit(self: &Arc<Self>, job: ApplicationEnd) -> Result<(), Refusal> {
+    pub(crate) fn submit(self: &Arc<Self>, job: ApplicationEnd) -> Result<usize, Refusal> {
         self.note();
         self.counters();
-        match self.queue.submit(job, Instant::now()) {
-            Ok(members) => members.into_iter().for_each(|member| self.grow(member)),
+        let waiting = match self.queue.submit(job, Instant::now()) {
+            Ok(Accepted { members, waiting }) => {
+                members.into_iter().for_each(|member| self.grow(member));
+                waiting
+            }
             Err(Rejected::Closed(job)) => {
                 return self.moved_to().ok_or_else(stopping)?.submit(job);
             }
@@ -231,11 +234,11 @@ impl Group {
                 );
                 return Err(Refusal::new(Code::QueueFull, detail));
             }
-        }
+        };
         if !self.warm.load(Ordering::Acquire) {
             self.start();
         }
-        Ok(())
+        Ok(waiting)
     }
 
     /// Starts the replicas, if there are none, and gives each a job of its own, which `make` makes.

@@ -4,26 +4,33 @@
 //! threads of a replica, which share a GIL, the rule is **one runner, one waiter**:
 //!
 //! - The **runner** has the GIL. When it has served a job it takes the next one without letting the
-//!   GIL go, so an application that never blocks is served by one thread.
+//!   GIL go, so an application that never blocks is served by one thread. But it gives way to the
+//!   waiter when that has stood in line for [`GIVE_WAY`]: otherwise the switch interval would take
+//!   the GIL from it in the middle of a request, and threads that stop in the middle, with a lock
+//!   of the application held, stop others.
 //! - The **leader** waits for a job while the replica has nothing else to do, as far as is known. A
 //!   job goes to it directly.
-//! - The **waiter** stands in line for the GIL, without a job. It is sent there when jobs wait and
-//!   none was taken for [`PATIENCE`]. Where the runner blocks, the waiter has the GIL at once, takes
-//!   a job, and sends another one to stand in line; where the runner computes, it gets its turn by
-//!   the switch interval. A job is taken only with the GIL, so none is bound to a busy replica.
+//! - The **waiter** stands in line for the GIL, without a job. It is sent there when jobs wait, none
+//!   was taken for [`PATIENCE`], and the runner is blocked: it has the GIL at once, takes a job, and
+//!   sends another one to stand in line. Where the runner computes, others could only take turns
+//!   with it, which costs what its processor's caches hold; that is done from [`LONG`] on, by the
+//!   switch interval. A job is taken only with the GIL, so none is bound to a busy replica.
 //! - All others are **idle**. When there is no idle one to send, the replica grows.
 //!
 //! So of the threads that have no job, one at most stands in line for a GIL.
 //!
-//! Nothing here blocks but [`Member::order`]; the lock is held for a few instructions.
+//! `member` is a thread's side of it. Nothing here blocks but [`Member::order`]; the lock is held for a
+//! few instructions.
 #![forbid(unsafe_code)]
 
+mod member;
 #[cfg(test)]
 mod tests;
 
-use crate::status::{Counters, Gauge};
-use crate::sync::{Mutex, MutexGuard, Receiver, Sender, bounded};
-use crossbeam_channel::RecvTimeoutError;
+pub(crate) use member::Member;
+
+use crate::status::{self, Counters, Gauge};
+use crate::sync::{Mutex, MutexGuard, Sender};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,6 +38,19 @@ use std::time::{Duration, Instant};
 /// How long jobs may wait without any being taken before a thread is sent to stand in line. A runner
 /// that serves short requests takes several jobs in that time; one that is blocked takes none.
 pub(crate) const PATIENCE: Duration = Duration::from_micros(200);
+
+/// From when on a request that computes takes turns with others.
+const LONG: Duration = Duration::from_millis(10);
+
+/// How long a runner that was seen to compute is not looked at again.
+const COMPUTES: Duration = Duration::from_millis(1);
+
+/// How long a runner goes on while a thread stands in line. Less than CPython's switch interval, 5 ms, by
+/// as much as a request may take that is not to be interrupted.
+const GIVE_WAY: Duration = Duration::from_millis(1);
+
+/// Who has waited for the GIL for so long has it by the switch interval: who had it still computes.
+const INTERRUPTS: Duration = Duration::from_millis(5);
 
 /// How many threads of a group may be lost at least before it takes no more jobs: as many as a
 /// replica may have, if that is more.
@@ -66,6 +86,15 @@ pub(crate) enum Rejected<J> {
     Closed(J),
     /// So many threads do not come back from what they do that no more are made.
     Stuck(J),
+}
+
+/// What comes of a job that was queued.
+#[derive(Debug)]
+pub(crate) struct Accepted<J> {
+    /// They have to be started; their first order waits for them.
+    pub(crate) members: Vec<Member<J>>,
+    /// How many jobs wait now, with this one; 0 where a thread has it.
+    pub(crate) waiting: usize,
 }
 
 /// The jobs of a group and the threads that wait for them.
@@ -104,10 +133,13 @@ struct Roster<J> {
     own: VecDeque<J>,
     leader: Option<Waiting<J>>,
     idle: Vec<Waiting<J>>,
-    /// A thread that has no job, or has one but not yet begun, stands in line for the GIL.
-    in_line: bool,
-    /// When a job was taken last.
+    /// Since when a thread that has no job, or has one but not yet begun, stands in line for the GIL.
+    in_line: Option<Instant>,
+    /// When a job was taken last, and by which thread, by the kernel's number, where that is known.
     taken: Instant,
+    runner: Option<u32>,
+    /// When that was last seen to compute for this job.
+    computed: Option<Instant>,
     /// How many threads it has, without those that are lost.
     members: usize,
     /// Numbers of threads that are not expected to come back from what they do.
@@ -118,19 +150,16 @@ struct Roster<J> {
 #[derive(Debug)]
 struct Waiting<J> {
     number: usize,
+    thread: Option<u32>,
     orders: Sender<Order<J>>,
 }
 
-/// A thread of a replica. Dropped, it has left.
-#[derive(Debug)]
-pub(crate) struct Member<J> {
-    queue: Arc<Queue<J>>,
-    replica: ReplicaId,
-    number: usize,
-    orders: Receiver<Order<J>>,
-    sender: Sender<Order<J>>,
-    /// It stands in line, so nobody else does.
-    in_line: bool,
+/// A replica in which no job was taken for a while.
+struct Slow {
+    id: ReplicaId,
+    taken: Instant,
+    /// Whom to look at first: it may compute.
+    runner: Option<u32>,
 }
 
 impl<J> Queue<J> {
@@ -166,8 +195,10 @@ impl<J> Queue<J> {
             own: VecDeque::new(),
             leader: None,
             idle: Vec::new(),
-            in_line: false,
+            in_line: None,
             taken: now,
+            runner: None,
+            computed: None,
             members: 0,
             lost: Vec::new(),
             next: 0,
@@ -177,8 +208,7 @@ impl<J> Queue<J> {
         member
     }
 
-    /// Queues a job for whichever replica is free first. The threads that are returned have to be
-    /// started; their first order waits for them.
+    /// Queues a job for whichever replica is free first.
     ///
     /// # Errors
     ///
@@ -187,7 +217,7 @@ impl<J> Queue<J> {
         self: &Arc<Self>,
         job: J,
         now: Instant,
-    ) -> Result<Vec<Member<J>>, Rejected<J>> {
+    ) -> Result<Accepted<J>, Rejected<J>> {
         self.accept(job, now, self.limit)
     }
 
@@ -196,7 +226,7 @@ impl<J> Queue<J> {
     /// # Errors
     ///
     /// The queue is closed, or nobody is left who could serve: the job comes back.
-    pub(crate) fn adopt(self: &Arc<Self>, job: J, now: Instant) -> Result<Vec<Member<J>>, J> {
+    pub(crate) fn adopt(self: &Arc<Self>, job: J, now: Instant) -> Result<Accepted<J>, J> {
         self.accept(job, now, usize::MAX).map_err(|rejected| match rejected {
             Rejected::Full(job) | Rejected::Closed(job) | Rejected::Stuck(job) => job,
         })
@@ -207,7 +237,7 @@ impl<J> Queue<J> {
         job: J,
         now: Instant,
         limit: usize,
-    ) -> Result<Vec<Member<J>>, Rejected<J>> {
+    ) -> Result<Accepted<J>, Rejected<J>> {
         let mut state = self.lock();
         if state.closed {
             return Err(Rejected::Closed(job));
@@ -218,14 +248,16 @@ impl<J> Queue<J> {
         let free = state.replicas.values_mut().filter(|roster| roster.leader.is_some());
         if let Some(roster) = free.min_by_key(|roster| roster.busy()) {
             roster.hand_to_leader(job, now);
-            return Ok(Vec::new());
+            return Ok(Accepted { members: Vec::new(), waiting: 0 });
         }
         if state.jobs.len() >= limit {
             return Err(Rejected::Full(job));
         }
         state.jobs.push_back(job);
         state.note_waiting();
-        Ok(self.line_up(&mut state, now))
+        let (waiting, slow) = (state.jobs.len(), state.slow(now));
+        drop(state);
+        Ok(Accepted { members: self.line_up(&slow, now), waiting })
     }
 
     /// Queues a job for one replica.
@@ -251,16 +283,24 @@ impl<J> Queue<J> {
     /// Sends threads to stand in line where jobs have waited for too long. For whoever waits for a
     /// job to be taken. The threads that are returned have to be started.
     pub(crate) fn nudge(self: &Arc<Self>, now: Instant) -> Vec<Member<J>> {
-        self.line_up(&mut self.lock(), now)
+        let slow = self.lock().slow(now);
+        self.line_up(&slow, now)
     }
 
-    fn line_up(self: &Arc<Self>, state: &mut State<J>, now: Instant) -> Vec<Member<J>> {
-        let waiting = !state.jobs.is_empty();
-        let slow = state.replicas.iter_mut().filter(|(_, roster)| {
-            (waiting || !roster.own.is_empty())
-                && now.saturating_duration_since(roster.taken) >= PATIENCE
-        });
-        slow.filter_map(|(id, roster)| roster.line_up(self, *id)).collect()
+    /// The kernel is asked what a runner does while the lock is not held.
+    fn line_up(self: &Arc<Self>, slow: &[Slow], now: Instant) -> Vec<Member<J>> {
+        let line_up = |slow: &Slow| {
+            let computes = slow.runner.is_some_and(status::thread_runs);
+            let mut state = self.lock();
+            let roster = state.replicas.get_mut(&slow.id)?;
+            if computes {
+                roster.computed = Some(now);
+                return None;
+            }
+            let is_so_still = roster.taken == slow.taken;
+            is_so_still.then(|| roster.line_up(self, slow.id, now)).flatten()
+        };
+        slow.iter().filter_map(line_up).collect()
     }
 
     /// Has a replica take no more jobs; its threads leave when they have done theirs. The jobs that
@@ -351,6 +391,22 @@ impl<J> State<J> {
         }
     }
 
+    /// The replicas in which jobs wait and none was taken for a while, and nobody stands in line.
+    fn slow(&self, now: Instant) -> Vec<Slow> {
+        let waiting = !self.jobs.is_empty();
+        let slow = |(id, roster): (&ReplicaId, &Roster<J>)| {
+            let since = now.saturating_duration_since(roster.taken);
+            let is_slow = (waiting || !roster.own.is_empty())
+                && roster.in_line.is_none()
+                && since >= PATIENCE;
+            let computed = roster.computed.is_some_and(|at| now < at + COMPUTES);
+            let runner = roster.runner.filter(|_| since < LONG);
+            let is_slow = is_slow && (runner.is_none() || !computed);
+            is_slow.then_some(Slow { id: *id, taken: roster.taken, runner })
+        };
+        self.replicas.iter().filter_map(slow).collect()
+    }
+
     /// Once nothing is left of a closed queue, tells all that wait.
     fn dismiss_if_over(&mut self) {
         if !self.closed || !self.jobs.is_empty() {
@@ -359,13 +415,13 @@ impl<J> State<J> {
         self.replicas.values_mut().filter(|roster| roster.own.is_empty()).for_each(Roster::dismiss);
     }
 
-    /// A job for a thread of this replica.
-    fn pop(&mut self, id: ReplicaId, now: Instant) -> Option<J> {
+    /// A job for a thread of this replica, the one with that number.
+    fn pop(&mut self, id: ReplicaId, thread: Option<u32>, now: Instant) -> Option<J> {
         let roster = self.replicas.get_mut(&id)?;
         let own = roster.own.pop_front();
         let is_own = own.is_some();
         let job = own.or_else(|| if roster.admitted { self.jobs.pop_front() } else { None })?;
-        roster.taken = now;
+        roster.begin(thread, now);
         if !is_own {
             self.note_waiting();
         }
@@ -405,12 +461,15 @@ impl<J> State<J> {
 
 impl<J> Roster<J> {
     fn member(&mut self, queue: &Arc<Queue<J>>, replica: ReplicaId) -> Member<J> {
-        let (sender, orders) = bounded(1);
         let number = self.next;
         self.next += 1;
         self.members += 1;
-        let queue = Arc::clone(queue);
-        Member { queue, replica, number, orders, sender, in_line: false }
+        Member::new(Arc::clone(queue), replica, number)
+    }
+
+    /// A thread takes a job.
+    fn begin(&mut self, thread: Option<u32>, now: Instant) {
+        (self.taken, self.runner, self.computed) = (now, thread, None);
     }
 
     /// How many of its threads do something.
@@ -420,30 +479,26 @@ impl<J> Roster<J> {
 
     fn hand_to_leader(&mut self, job: J, now: Instant) {
         let leader = self.leader.take().expect("the caller has seen it");
-        self.in_line = true;
-        self.taken = now;
+        self.in_line = Some(now);
+        self.begin(leader.thread, now);
         leader.tell(Order::Serve(job));
     }
 
     /// Sends a thread to stand in line, unless one does. A new one comes back, to be started.
-    fn line_up(&mut self, queue: &Arc<Queue<J>>, id: ReplicaId) -> Option<Member<J>> {
-        if !self.admitted || self.retired || self.in_line {
+    fn line_up(&mut self, queue: &Arc<Queue<J>>, id: ReplicaId, now: Instant) -> Option<Member<J>> {
+        if !self.admitted || self.retired || self.in_line.is_some() {
             return None;
         }
         if let Some(idle) = self.idle.pop() {
-            self.in_line = true;
+            self.in_line = Some(now);
             idle.tell(Order::Line);
             return None;
         }
         if self.members >= queue.threads {
             return None;
         }
-        self.in_line = true;
-        let mut member = self.member(queue, id);
-        member.in_line = true;
-        // Its mailbox is empty.
-        let _ = member.sender.try_send(Order::Line);
-        Some(member)
+        self.in_line = Some(now);
+        Some(self.member(queue, id).sent_to_line())
     }
 
     /// Tells all that wait to leave.
@@ -459,146 +514,5 @@ impl<J> Waiting<J> {
     fn tell(self, order: Order<J>) {
         let told = self.orders.try_send(order);
         debug_assert!(told.is_ok(), "a thread that waits has an order already");
-    }
-}
-
-impl<J> Member<J> {
-    /// The replica that it is a thread of.
-    pub(crate) fn replica(&self) -> ReplicaId {
-        self.replica
-    }
-
-    /// Its number among the threads of its replica; the first is 0.
-    pub(crate) fn number(&self) -> usize {
-        self.number
-    }
-
-    /// The replica serves from now on.
-    pub(crate) fn admit(&self) {
-        if let Some(roster) = self.queue.lock().replicas.get_mut(&self.replica) {
-            roster.admitted = true;
-        }
-    }
-
-    /// Waits for an order, `limit` at most, then leaves. For a thread that is not attached and has
-    /// nothing to do.
-    pub(crate) fn order(&mut self, limit: Option<Duration>) -> Order<J> {
-        let order = match self.first_order() {
-            Some(order) => order,
-            None => self.stand_by(Instant::now()).unwrap_or_else(|| self.wait(limit)),
-        };
-        self.in_line = !matches!(order, Order::Leave);
-        order
-    }
-
-    /// What a new thread was started for.
-    fn first_order(&self) -> Option<Order<J>> {
-        if self.in_line { self.orders.try_recv().ok() } else { None }
-    }
-
-    /// An order that can be given at once; otherwise it will come by the mailbox.
-    fn stand_by(&self, now: Instant) -> Option<Order<J>> {
-        let mut state = self.queue.lock();
-        state.come_back(self.replica, self.number, self.queue.threads);
-        if state.is_over_for(self.replica) {
-            return Some(Order::Leave);
-        }
-        let roster = state.replicas.get(&self.replica)?;
-        if !roster.in_line
-            && let Some(job) = state.pop(self.replica, now)
-        {
-            state.replicas.get_mut(&self.replica)?.in_line = true;
-            return Some(Order::Serve(job));
-        }
-        let no_job = state.jobs.is_empty();
-        let roster = state.replicas.get_mut(&self.replica)?;
-        let waiting = Waiting { number: self.number, orders: self.sender.clone() };
-        if roster.leader.is_none() && no_job && !roster.in_line {
-            roster.leader = Some(waiting);
-        } else {
-            roster.idle.push(waiting);
-        }
-        None
-    }
-
-    fn wait(&self, limit: Option<Duration>) -> Order<J> {
-        let Some(limit) = limit else { return self.receive() };
-        match self.orders.recv_timeout(limit) {
-            Ok(order) => order,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                if self.withdraw() {
-                    Order::Leave
-                } else {
-                    self.receive()
-                }
-            }
-        }
-    }
-
-    fn receive(&self) -> Order<J> {
-        self.orders.recv().expect("it keeps a sender itself")
-    }
-
-    /// Waits no more, unless an order has been given.
-    fn withdraw(&self) -> bool {
-        let mut state = self.queue.lock();
-        let Some(roster) = state.replicas.get_mut(&self.replica) else { return true };
-        if roster.leader.take_if(|leader| leader.number == self.number).is_some() {
-            return true;
-        }
-        let before = roster.idle.len();
-        roster.idle.retain(|idle| idle.number != self.number);
-        roster.idle.len() < before
-    }
-
-    /// It has the GIL, and stands in line no more.
-    pub(crate) fn attached(&mut self) {
-        self.step_out(&mut self.queue.lock());
-        self.in_line = false;
-    }
-
-    fn step_out(&self, state: &mut State<J>) {
-        if let Some(roster) = state.replicas.get_mut(&self.replica).filter(|_| self.in_line) {
-            roster.in_line = false;
-        }
-    }
-
-    /// It has the GIL: a job, if there is one, and a thread that has to be started, if more jobs
-    /// wait: nobody else was free for them, so somebody should be there when this one blocks.
-    pub(crate) fn take_in_line(&mut self, now: Instant) -> (Option<J>, Option<Member<J>>) {
-        let mut state = self.queue.lock();
-        self.step_out(&mut state);
-        self.in_line = false;
-        if state.is_over_for(self.replica) {
-            return (None, None);
-        }
-        let job = state.pop(self.replica, now);
-        let more = job.is_some() && !state.jobs.is_empty();
-        let next = state.replicas.get_mut(&self.replica).filter(|_| more);
-        (job, next.and_then(|roster| roster.line_up(&self.queue, self.replica)))
-    }
-
-    /// The next job, for a thread that has the GIL and has just served one.
-    pub(crate) fn take(&self, now: Instant) -> Option<J> {
-        let mut state = self.queue.lock();
-        state.come_back(self.replica, self.number, self.queue.threads);
-        if state.is_over_for(self.replica) {
-            return None;
-        }
-        state.pop(self.replica, now)
-    }
-}
-
-impl<J> Drop for Member<J> {
-    fn drop(&mut self) {
-        let mut state = self.queue.lock();
-        self.step_out(&mut state);
-        state.come_back(self.replica, self.number, self.queue.threads);
-        let over = state.closed;
-        let Some(roster) = state.replicas.get_mut(&self.replica) else { return };
-        roster.members -= 1;
-        if roster.retired || over {
-            state.forget_if_empty(self.replica);
-        }
     }
 }

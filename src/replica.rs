@@ -43,6 +43,9 @@ pub(crate) struct Server<'a> {
     pub(crate) replica: &'a Replica,
     /// Where it says what it serves, if somebody wants to know.
     pub(crate) seat: Option<Arc<Seat>>,
+    /// This thread, by the kernel's number, and where it is entered among those of the replica.
+    number: u32,
+    entered: Option<usize>,
     /// How long this thread had waited for the GIL when it was counted last.
     waited: Cell<GilWaits>,
 }
@@ -151,7 +154,9 @@ impl<'a> Server<'a> {
         seat: Option<Arc<Seat>>,
     ) -> Self {
         replica.counters.more(Gauge::Threads);
-        Self { group, replica, seat, waited: Cell::new(GilWaits::all()) }
+        let number = rustix::thread::gettid().as_raw_pid().unsigned_abs();
+        let entered = replica.counters.enter_thread(number);
+        Self { group, replica, seat, number, entered, waited: Cell::new(GilWaits::all()) }
     }
 
     /// Serves jobs until there will be none, or until `idle_limit` has passed without one.
@@ -161,6 +166,7 @@ impl<'a> Server<'a> {
         member: &mut Member<ApplicationEnd>,
         idle_limit: Option<Duration>,
     ) {
+        member.is_thread(self.number);
         loop {
             match member.order(idle_limit) {
                 Order::Leave => return,
@@ -209,8 +215,9 @@ impl<'a> Server<'a> {
         self.count(&job, began, &served);
         let conclude = |job: &ApplicationEnd, last| {
             // A request end that has let go does not want to know.
-            if let Some(last) = job.link().conclude_at_once(last) {
-                let _ = py.detached(|| job.link().conclude(last));
+            let link = job.link();
+            if let Some(last) = link.conclude_at_once(last) {
+                let _ = py.detached(|| link.conclude(last));
             }
         };
         let (group, id) = (self.group, self.replica.id);
@@ -302,6 +309,10 @@ impl<'a> Server<'a> {
 
 impl Drop for Server<'_> {
     fn drop(&mut self) {
-        self.replica.counters.less(Gauge::Threads);
+        let counters = &self.replica.counters;
+        counters.less(Gauge::Threads);
+        if let Some(place) = self.entered {
+            counters.leave_thread(place);
+        }
     }
 }

@@ -108,8 +108,8 @@ impl Runtime {
         })?;
         let job = application.job();
         let deadline = job.deadline.zip(job.timeout.map(|timeout| timeout.limit));
-        group.submit(application)?;
-        Ok(Conversation::new(request, group, patience, deadline))
+        let waiting = group.submit(application)?;
+        Ok(Conversation::new(request, group, patience, deadline, waiting))
     }
 
     /// Hands a job to every replica of an application group, for what each of them has to do once,
@@ -129,7 +129,7 @@ impl Runtime {
         let group = self.group(group)?;
         let ends = group.submit_to_each(|| self.open(None, &fill))?;
         let conversation =
-            |end| Conversation::new(end, Arc::clone(&group), Patience::Endless, None);
+            |end| Conversation::new(end, Arc::clone(&group), Patience::Endless, None, 0);
         Ok(ends.into_iter().map(conversation).collect())
     }
 

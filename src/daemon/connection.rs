@@ -236,15 +236,18 @@ impl Connection {
         let listener = Arc::downgrade(self) as Weak<dyn Listener>;
         let dispatched = self.server.dispatch(group, listener, job);
         let mut writing = self.writing();
+        let mut look = now_is + PATIENCE;
         match (dispatched, &mut writing.state) {
             (Ok(conversation), State::Busy(request)) => {
+                look = now_is + conversation.patience();
+                request.look = look;
                 request.conversation = Some(conversation);
             }
             (Err(refusal), _) => self.fail(&mut writing, &refusal),
             (Ok(_), _) => {}
         }
         self.go_on(writing);
-        Ok(now_is + PATIENCE)
+        Ok(look)
     }
 
     fn answer(&self, answer: Answer) -> Result<(), &'static str> {

@@ -118,6 +118,7 @@ impl Server {
     /// process. The listener is non-blocking, since it is not this process's alone.
     pub(crate) fn accept(self: &Arc<Self>, listener: &UnixListener, stop: &OwnedFd) {
         let mut strangers = Strangers::new(self.group.clone(), self.secret);
+        let mut fails = false;
         loop {
             let [stops, comes] = strangers.wait([stop.as_fd(), listener.as_fd()]);
             if stops {
@@ -125,10 +126,17 @@ impl Server {
             }
             if comes {
                 match listener.accept() {
-                    Ok((socket, _)) => strangers.add(socket),
+                    Ok((socket, _)) => {
+                        fails = false;
+                        strangers.add(socket);
+                    }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     Err(error) => {
-                        tracing::error!("a connection could not be accepted: {error}");
+                        if !std::mem::replace(&mut fails, true) {
+                            tracing::error!(
+                                "connections of httpd are not accepted: {error}; said once until one is"
+                            );
+                        }
                         // Descriptors or memory may be there again in a moment.
                         std::thread::sleep(Duration::from_millis(100));
                     }

@@ -109,7 +109,10 @@ fn count_in(orders: &Orders, own: &OwnedFd, others: &[OwnedFd]) {
             status::take_part(group, seen.chain([own]).collect());
         }
         Err(error) => {
-            tracing::warn!("nobody sees what a process of process group '{group}' counts: {error}");
+            tracing::warn!(
+                "{}: nobody sees what this process of process group '{group}' counts: {error}",
+                Code::CountersNotMade
+            );
         }
     }
 }

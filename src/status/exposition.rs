@@ -37,10 +37,16 @@ const COUNTERS: [(&str, &str, Of<Totals>); 13] = [
 ];
 
 /// What application groups are now.
-const GAUGES: [(&str, &str, Of<ApplicationGroup>); 8] = [
+const GAUGES: [(&str, &str, Of<ApplicationGroup>); 10] = [
     ("queue_waiting", "Requests that wait for a thread.", |it| number(it.queue.waiting)),
     ("queue_limit", "Requests that may wait for a thread.", |it| number(it.queue.limit)),
     ("threads_serving", "Threads that serve a request.", |it| number(it.threads.serving)),
+    ("threads_running", "Threads that serve a request and use a processor.", |it| {
+        number(it.threads.running)
+    }),
+    ("threads_blocked", "Threads that serve a request and wait for something.", |it| {
+        number(it.threads.blocked)
+    }),
     ("threads_idle", "Threads that wait for a request.", |it| number(it.threads.idle)),
     ("threads_quarantined", "Threads that were given up and have not come back.", |it| {
         number(it.threads.quarantined)

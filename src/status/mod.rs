@@ -88,10 +88,15 @@ pub(crate) fn of_process_group(name: &GroupName) -> Option<Counters> {
 
 fn board() -> &'static Board {
     BOARD.get_or_init(|| {
-        let own =
-            Arc::new(Segment::new().expect("there is a descriptor and memory for the counters"));
+        let own = Arc::new(Segment::alone());
         Board { all: vec![(GroupName::default(), Arc::clone(&own))], own }
     })
+}
+
+/// Whether a thread of this process uses a processor, or would if one were free; not where that cannot be
+/// known.
+pub(crate) fn thread_runs(number: u32) -> bool {
+    process::runs(std::process::id(), number) == Some(true)
 }
 
 fn seconds_now() -> u64 {

@@ -1,4 +1,4 @@
-//! What the kernel says of a process: whether it lives, and what memory it has.
+//! What the kernel says of a process: whether it lives, what memory it has, and which of its threads run.
 #![forbid(unsafe_code)]
 
 use rustix::process::{Pid, test_kill_process};
@@ -28,9 +28,21 @@ pub(super) fn is_alive(number: u32, born: u64) -> bool {
 /// When a process was born, and whether it only waits to be seen to have ended.
 fn look(number: u32) -> Option<(u64, bool)> {
     let text = std::fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
-    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    let mut fields = behind_name(&text)?;
     let ended = matches!(fields.next()?, "Z" | "X");
     Some((fields.nth(BIRTH - 1)?.parse().ok()?, ended))
+}
+
+/// The fields behind the program's name, which may hold anything. The first is the state.
+fn behind_name(text: &str) -> Option<impl Iterator<Item = &str>> {
+    Some(text.rsplit_once(')')?.1.split_ascii_whitespace())
+}
+
+/// Whether a thread of a process uses a processor, or would if one were free; `None` where that is not
+/// shown.
+pub(super) fn runs(process: u32, thread: u32) -> Option<bool> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/task/{thread}/stat")).ok()?;
+    Some(behind_name(&text)?.next()? == "R")
 }
 
 /// The bytes of a process that are in memory; `None` where that is not shown.
@@ -57,6 +69,26 @@ mod tests {
         other.wait().unwrap();
         assert!(!is_alive(other.id(), 0));
         assert!(!is_alive(0, 0) && !is_alive(u32::MAX, 0));
+    }
+
+    #[test]
+    fn a_thread_that_computes_runs_and_one_that_waits_does_not() {
+        let me = std::process::id();
+        let this = rustix::thread::gettid().as_raw_pid().unsigned_abs();
+        assert_eq!(runs(me, this), Some(true), "it is the one that asks");
+        let (tell, told) = std::sync::mpsc::channel();
+        let (finish, finished) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || {
+            tell.send(rustix::thread::gettid().as_raw_pid().unsigned_abs()).unwrap();
+            finished.recv()
+        });
+        let number = told.recv().unwrap();
+        while runs(me, number) != Some(false) {
+            std::thread::yield_now();
+        }
+        finish.send(()).unwrap();
+        other.join().unwrap().unwrap();
+        assert_eq!(runs(me, u32::MAX), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::slot::{Kind, Slot};
 use rustix::fs::{MemfdFlags, Mode, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -32,15 +33,21 @@ struct Table {
     slots: [Slot; SLOTS],
 }
 
-/// The memory of a process group, as this process maps it.
+/// Where a process counts that shares its counters with no other. It is there without a descriptor, and
+/// takes no more memory than is used.
+static ALONE: MaybeUninit<Table> = MaybeUninit::zeroed();
+
+/// The memory of a process group, as this process sees it.
 #[derive(Debug)]
 pub struct Segment {
     table: NonNull<Table>,
     /// By which other processes map it.
     descriptor: Option<OwnedFd>,
+    /// It is a mapping, which ends with this.
+    is_mapped: bool,
 }
 
-// SAFETY: it is a mapping of atomic words that lives as long as this does.
+// SAFETY: it is a table of atomic words that lives as long as this does.
 unsafe impl Send for Segment {}
 // SAFETY: see above.
 unsafe impl Sync for Segment {}
@@ -63,6 +70,14 @@ impl Segment {
         segment.table().used.store(1, Ordering::Release);
         segment.descriptor = Some(memory);
         Ok(segment)
+    }
+
+    /// The counters of a process that is alone with them: the same ones each time.
+    pub(super) fn alone() -> Self {
+        let table = NonNull::from(&ALONE).cast();
+        let segment = Self { table, descriptor: None, is_mapped: false };
+        segment.table().used.fetch_max(1, Ordering::Release);
+        segment
     }
 
     /// The memory that another process has made and passed on.
@@ -113,7 +128,7 @@ impl Segment {
             )
         }?;
         let table = NonNull::new(place.cast()).expect("nothing is mapped at 0");
-        Ok(Self { table, descriptor: None })
+        Ok(Self { table, descriptor: None, is_mapped: true })
     }
 
     /// The descriptor by which a process of the group maps it, and one by which others may only look.
@@ -190,14 +205,18 @@ impl Segment {
     }
 
     fn table(&self) -> &Table {
-        // SAFETY: the mapping is aligned to a page, as long as a table, sealed at that length, and lives
-        // until `drop`; any bits are a table, and whoever only looks maps it without the right to write.
+        // SAFETY: a mapping is aligned to a page, as long as a table, sealed at that length, and lives
+        // until `drop`, and `ALONE` is a table for ever; any bits are one, those of zeroes too, and
+        // whoever only looks maps it without the right to write.
         unsafe { self.table.as_ref() }
     }
 }
 
 impl Drop for Segment {
     fn drop(&mut self) {
+        if !self.is_mapped {
+            return;
+        }
         // SAFETY: `map` made this mapping, and nothing else refers to it.
         let unmapped =
             unsafe { rustix::mm::munmap(self.table.as_ptr().cast(), size_of::<Table>()) };

@@ -15,6 +15,9 @@ pub(super) const BUCKETS: usize = 20;
 /// The upper bound of the first bucket in microseconds; that of each other is twice the one before.
 const FIRST_BUCKET: u64 = 250;
 
+/// How many threads of an interpreter can be told apart; of more it is not known what they do.
+const THREADS: usize = 128;
+
 /// What is added up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Counter {
@@ -173,6 +176,8 @@ pub(crate) struct Slot {
     gauges: [AtomicU64; Gauge::COUNT],
     counters: [AtomicU64; Counter::COUNT],
     times: [AtomicU64; BUCKETS],
+    /// The threads of the interpreter, by the kernel's numbers; 0 where there is none.
+    threads: [AtomicU32; THREADS],
     /// Why the interpreter is of its kind.
     pub(super) why: Text<16>,
     pub(super) error: Text<31>,
@@ -216,6 +221,23 @@ impl Slot {
         self.gauges[gauge as usize].fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Enters a thread, by the kernel's number for it, and returns its place; `None` where there is none.
+    pub(crate) fn enter_thread(&self, number: u32) -> Option<usize> {
+        let (taken, seen) = (Ordering::Relaxed, Ordering::Relaxed);
+        let free = |thread: &AtomicU32| thread.compare_exchange(0, number, taken, seen).is_ok();
+        self.threads.iter().position(free)
+    }
+
+    pub(crate) fn leave_thread(&self, place: usize) {
+        self.threads[place].store(0, Ordering::Relaxed);
+    }
+
+    /// The threads that were entered.
+    pub(super) fn threads(&self) -> impl Iterator<Item = u32> {
+        let threads = self.threads.iter().map(|thread| thread.load(Ordering::Relaxed));
+        threads.filter(|number| *number != 0)
+    }
+
     /// Whose GIL it has, and why.
     pub(crate) fn explain(&self, mode: Mode, why: &str) {
         self.set(Gauge::Mode, mode as u64);
@@ -257,6 +279,7 @@ impl Slot {
     /// What was about the owner before; what was counted stays.
     pub(super) fn begin(&self) {
         self.gauges.iter().for_each(|gauge| gauge.store(0, Ordering::Relaxed));
+        self.threads.iter().for_each(|thread| thread.store(0, Ordering::Relaxed));
         self.why.free();
         self.why.set(b"");
         self.error.free();

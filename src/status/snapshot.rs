@@ -97,9 +97,12 @@ pub struct Queue {
 /// Threads of interpreters.
 #[derive(Debug, Default, Serialize)]
 pub struct Threads {
-    /// Those that serve a request. In each interpreter one of them at most runs Python; the others are
-    /// blocked, or wait for it.
+    /// Those that serve a request.
     pub serving: u64,
+    /// Those of them that use a processor, or would if one were free.
+    pub running: u64,
+    /// Those of them that wait: for a database, a lock, a client, or the GIL.
+    pub blocked: u64,
     /// Those that wait for a request.
     pub idle: u64,
     /// Those that were given up and have not come back.
@@ -123,6 +126,8 @@ pub struct Replica {
     pub threads: u64,
     /// Those that serve a request.
     pub serving: u64,
+    /// Those of them that use a processor, or would if one were free.
+    pub running: u64,
     /// What it and those before it in its place have counted.
     pub totals: Totals,
 }
@@ -353,7 +358,11 @@ impl Gathered {
         sum.add(slot);
         let threads = slot.gauge(Gauge::Threads).min(MOST);
         let serving = slot.gauge(Gauge::Serving).min(threads);
+        let runs = |thread: &u32| serving > 0 && process::runs(pid, *thread) == Some(true);
+        let running = (slot.threads().filter(runs).count() as u64).min(serving);
         self.threads.serving += serving;
+        self.threads.running += running;
+        self.threads.blocked += serving - running;
         self.threads.idle += threads - serving;
         self.threads.limit += slot.gauge(Gauge::ThreadLimit).min(MOST);
         self.replicas.push(Replica {
@@ -363,6 +372,7 @@ impl Gathered {
             since: slot.gauge(Gauge::Since),
             threads,
             serving,
+            running,
             totals: sum.totals(),
         });
     }

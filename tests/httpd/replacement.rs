@@ -5,6 +5,7 @@
 use crate::harness::{
     Conf, Load, Mode, Request, Response, Server, at_once, by_daemon, eventually, test_venv, write,
 };
+use crate::status::{HANDLERS, total};
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -248,7 +249,7 @@ fn what_replaced_interpreters_have_freed_goes_back_to_the_system() {
 
 #[test]
 fn an_interpreter_that_has_served_enough_is_replaced() {
-    let site = Site::start("WSGIInterpreterMaximumRequests 5");
+    let site = Site::start(&format!("WSGIInterpreterMaximumRequests 5\n{HANDLERS}"));
     site.get();
     let cannot = site.server.log().lines_with(&["MNF0029", "WSGIInterpreterMaximumRequests"]);
     if let Some(line) = cannot.first() {
@@ -266,6 +267,7 @@ fn an_interpreter_that_has_served_enough_is_replaced() {
     let tally = load.finish();
     assert!(tally.failures.is_empty() && tally.resets == 0, "{tally:?}");
     site.server.log().wait_for(&["has taken the place of", "it has served 5 requests"]);
+    assert!(total(&site.server, "replacements") >= 2, "as many as were seen");
     site.server.stop();
 }
 

@@ -1,7 +1,8 @@
 //! `SetHandler wsgi-status` and `wsgi-health`, and the section in mod_status's page.
 
 use crate::harness::{
-    Conf, Request, Response, Server, by_daemon, eventually, process_group, test_python, write,
+    Client, Conf, Request, Response, Server, by_daemon, eventually, process_group, test_python,
+    write,
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -9,7 +10,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 /// What is asked beside the application.
-const HANDLERS: &str = "<Location /status>\nSetHandler wsgi-status\n</Location>\n\
+pub(crate) const HANDLERS: &str = "<Location /status>\nSetHandler wsgi-status\n</Location>\n\
                         <Location /health>\nSetHandler wsgi-health\n</Location>";
 
 fn conf() -> Conf {
@@ -45,6 +46,16 @@ fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
 /// The application group that serves requests, in the process group that it runs in.
 fn app(status: &Value) -> Value {
     named(&process_group_of(status)["application_groups"], "app").clone()
+}
+
+/// What is counted for the application group `app`, in the process group that it runs in.
+pub(crate) fn total(server: &Server, counter: &str) -> u64 {
+    count(&app(&json(server))["totals"][counter])
+}
+
+/// What is counted for a process group.
+pub(crate) fn total_of(server: &Server, process_group: &str, counter: &str) -> u64 {
+    count(&named(&json(server)["process_groups"], process_group)[counter])
 }
 
 fn process_group_of(status: &Value) -> &Value {
@@ -107,22 +118,53 @@ fn a_request_that_runs_and_those_that_wait_are_seen() {
     let conf = Conf::serving("busy.wsgi").and("WSGIInterpreterThreads 1").and(HANDLERS);
     let server = Server::start(conf);
     let flags = server.flags();
-    let seen = |serving: u64, waiting: u64| {
+    let seen = |threads: Threads, waiting: u64| {
         eventually("it is seen", || {
             let group = app(&json(&server));
-            let now = (count(&group["threads"]["serving"]), count(&group["queue"]["waiting"]));
-            (now == (serving, waiting)).then_some(())
+            let now = (Threads::of(&group), count(&group["queue"]["waiting"]));
+            (now == (threads, waiting)).then_some(())
         });
     };
+    let computes = Threads { serving: 1, running: 1, blocked: 0 };
     std::thread::scope(|scope| {
         scope.spawn(|| server.get("/"));
         flags.begun();
-        seen(1, 0);
+        seen(computes, 0);
         scope.spawn(|| server.get("/"));
-        seen(1, 1);
+        seen(computes, 1);
         flags.finish();
     });
-    seen(0, 0);
+    seen(Threads { serving: 0, running: 0, blocked: 0 }, 0);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Threads {
+    serving: u64,
+    running: u64,
+    blocked: u64,
+}
+
+impl Threads {
+    fn of(group: &Value) -> Self {
+        let [serving, running, blocked] =
+            ["serving", "running", "blocked"].map(|name| count(&group["threads"][name]));
+        Self { serving, running, blocked }
+    }
+}
+
+#[test]
+fn a_request_that_waits_for_something_is_seen_to_be_blocked() {
+    let server = serve();
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.get("/wait"));
+        let blocked = Threads { serving: 1, running: 0, blocked: 1 };
+        let group = |status: Value| {
+            let groups = process_group_of(&status)["application_groups"].as_array()?.clone();
+            groups.into_iter().find(|group| group["name"] == "app")
+        };
+        eventually("it is seen", || (Threads::of(&group(json(&server))?) == blocked).then_some(()));
+        server.get("/release").expect(200, "");
+    });
 }
 
 #[test]
@@ -387,6 +429,80 @@ fn prometheus_is_told_to_ask_where_the_page_says() {
     let response = server.get(&format!("{path}?{query}"));
     assert!(response.text().contains("# TYPE manifold_up gauge"), "{}", response.text());
     becomes_ready(&server, "/wsgi-health");
+}
+
+#[test]
+fn prometheus_itself_takes_what_it_is_given_and_answers_what_the_dashboard_asks() {
+    let Ok(version) = Command::new("prometheus").arg("--version").output() else {
+        println!("left out: prometheus is not installed (apt-get install prometheus)");
+        return;
+    };
+    assert!(version.status.success());
+    let page = include_str!("../../docs/status.md");
+    let server = Server::start(Conf::new(example(page)).with("authz_host"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = include_str!("../../docs/prometheus.yml")
+        .replace("scrape_interval: 15s", "scrape_interval: 1s")
+        .replace("127.0.0.1:80", &server.address().to_string());
+    std::fs::write(folder.path().join("prometheus.yml"), config).expect("it is written");
+    let prometheus = Prometheus::start(folder.path());
+    // Rates need two looks.
+    let query = r#"count_over_time(manifold_up{job="mod_manifold"}[1m]) > 1"#;
+    eventually("it has looked twice", || {
+        prometheus.result(query).is_some_and(|found| !found.is_empty()).then_some(())
+    });
+    let board: Value = serde_json::from_str(DASHBOARD).expect("it is JSON");
+    for panel in board["panels"].as_array().expect("panels") {
+        for target in panel["targets"].as_array().expect("targets") {
+            let mut query = target["expr"].as_str().expect("a query").to_owned();
+            for name in ["job", "instance", "process_group", "application_group"] {
+                query = query.replace(&format!("${name}\""), ".*\"");
+            }
+            let query = query.replace("$__rate_interval", "1m");
+            assert!(!query.contains('$'), "{query}");
+            assert!(prometheus.result(&query).is_some(), "{}: {query}", panel["title"]);
+        }
+    }
+}
+
+/// A Prometheus that looks as the configuration in its folder says, until it is dropped.
+struct Prometheus {
+    child: std::process::Child,
+    address: std::net::SocketAddr,
+}
+
+impl Prometheus {
+    fn start(folder: &std::path::Path) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = port.local_addr().expect("its address");
+        drop(port);
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", folder.join("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let prometheus = Self { child, address };
+        eventually("it answers", || std::net::TcpStream::connect(address).ok());
+        prometheus
+    }
+
+    /// What a query finds; nothing where it is none, or cannot be answered yet.
+    fn result(&self, query: &str) -> Option<Vec<Value>> {
+        let escaped: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let request = Request::get(&format!("/api/v1/query?query={escaped}"));
+        let answer = Client::connect(self.address).send(&request.header("Connection", "close"));
+        let answer: Value = serde_json::from_str(&answer.text()).ok()?;
+        (answer["status"] == "success").then(|| answer["data"]["result"].as_array().cloned())?
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// The first configuration on a page.

@@ -2,10 +2,12 @@
 //! want the GIL, block, come back, are given up, in any order. Whatever happens, no job is lost or
 //! taken twice, and of the threads that have not begun a job one at most stands in line for a GIL.
 
-use crate::queue::{LOST_LIMIT, Member, Order, PATIENCE, Queue, Rejected, ReplicaId};
+use crate::queue::{
+    GIVE_WAY, LONG, LOST_LIMIT, Member, Order, PATIENCE, Queue, Rejected, ReplicaId,
+};
 use proptest::prelude::*;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const LIMIT: usize = 4;
 const THREADS: usize = 3;
@@ -131,7 +133,7 @@ impl Play {
         let job = self.submitted;
         self.submitted += 1;
         match self.queue.submit(job, self.now) {
-            Ok(members) => self.start(members),
+            Ok(accepted) => self.start(accepted.members),
             Err(Rejected::Full(job)) => {
                 assert_eq!(self.queue.waiting(), LIMIT);
                 self.returned.push(job);
@@ -382,4 +384,66 @@ fn jobs_go_to_the_replica_that_is_free() {
     assert!((0..2).all(|which| play.go(which) && play.go(which)));
     let running = play.threads.iter().filter(|it| matches!(it.place, Place::Running(_)));
     assert_eq!(running.count(), 2);
+}
+
+/// The kernel's number of a thread that waits for this to be dropped.
+fn blocked() -> (u32, std::sync::mpsc::Sender<()>) {
+    let (finish, finished) = std::sync::mpsc::channel();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        tell.send(this_thread()).unwrap();
+        finished.recv()
+    });
+    let number = told.recv().unwrap();
+    while crate::status::thread_runs(number) {
+        std::thread::yield_now();
+    }
+    (number, finish)
+}
+
+fn this_thread() -> u32 {
+    rustix::thread::gettid().as_raw_pid().unsigned_abs()
+}
+
+#[test]
+fn a_runner_that_computes_is_left_alone_until_its_request_takes_long() {
+    // This thread computes: it is the one that looks.
+    let (waiting, _finish) = blocked();
+    for (runner, is_followed) in [(this_thread(), false), (waiting, true)] {
+        let mut play = Play::new();
+        play.threads[0].member.is_thread(runner);
+        settle(&mut play);
+        play.submit();
+        play.submit();
+        assert!(play.go(0) && play.go(0));
+        play.take(Step::Wait);
+        play.take(Step::Nudge);
+        assert_eq!(play.threads.len() == 2, is_followed);
+        play.now += LONG;
+        play.take(Step::Nudge);
+        assert_eq!(play.threads.len(), 2);
+    }
+}
+
+#[test]
+fn a_runner_gives_way_between_requests_to_one_that_has_stood_in_line_for_long() {
+    for (waited, gives_way) in [(Duration::ZERO, false), (GIVE_WAY, true)] {
+        let mut play = Play::new();
+        settle(&mut play);
+        for _ in 0..3 {
+            play.submit();
+        }
+        assert!(play.go(0) && play.go(0));
+        play.take(Step::Block(0));
+        play.take(Step::Wait);
+        play.take(Step::Nudge);
+        assert!(play.go(1) && play.go(1));
+        assert_eq!(play.threads.len(), 3, "the third stands in line");
+        assert!(play.go(2) && !play.go(2), "and has no GIL");
+        play.now += waited;
+        assert!(play.go(1));
+        let goes_on = matches!(play.threads[1].place, Place::Running(2));
+        assert_eq!(goes_on, !gives_way);
+        assert_eq!(play.go(2), gives_way);
+    }
 }

@@ -1,7 +1,8 @@
 //! What clients see when a worker process fails, and what the log says.
 
 use super::{conf, connections, halt, process, serve, signal};
-use crate::harness::{Request, Server, at_once, eventually};
+use crate::harness::{Request, Server, at_once, eventually, write};
+use crate::status::{HANDLERS, total_of};
 
 #[test]
 fn a_process_that_is_killed_before_it_answers_is_a_502_and_another_takes_its_place() {
@@ -68,6 +69,29 @@ fn a_request_that_had_not_started_is_served_by_the_next_process_whatever_its_met
         assert_ne!(answer.header("X-Process"), Some(former.to_string()));
     }
     assert!(server.log().lines_with(&["MNF0040"]).is_empty());
+}
+
+#[test]
+fn a_request_that_was_sent_again_is_counted_and_those_who_are_told_of_events_know() {
+    let script = "import os, mod_wsgi\nseen = []\n\
+        @mod_wsgi.subscribe_events\ndef told(name, **event):\n    \
+        if name == 'request_started':\n        seen.append(event['daemon_restarts'])\n\
+        def application(environ, start_response):\n    \
+        start_response('200 OK', [('X-Process', str(os.getpid()))])\n    \
+        return [str(seen[-1]).encode()]\n";
+    let server =
+        Server::start_with(conf("").and(HANDLERS), |root| write(root, "apps/worker.wsgi", script));
+    let former = process(&server);
+    halt(former);
+    let answer = std::thread::scope(|scope| {
+        let client = scope.spawn(|| server.get("/"));
+        eventually("the request is under way", || (connections(&server) >= 1).then_some(()));
+        signal(former, libc::SIGKILL);
+        client.join().expect("a client")
+    });
+    answer.expect(200, "1");
+    assert_eq!(total_of(&server, "shop", "resent"), 1);
+    assert_eq!(total_of(&server, "shop", "deaths"), 1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::{Script, ask, moves};
 use crate::harness::{Conf, Server, test_python, write};
+use crate::status::{HANDLERS, total};
 use std::path::Path;
 use std::process::Command;
 
@@ -127,6 +128,27 @@ fn without_a_probe_a_group_that_needs_a_module_moves_and_a_warning_says_so() {
     assert!(warning.contains("/nothing"), "{warning}");
     server.log().wait_for(&["MNF0037", ":warn]", "'app' moves"]);
     assert_eq!(moves(&server, "app").len(), 1);
+}
+
+#[test]
+fn a_move_is_counted() {
+    let script = Script { name: "app", imports: "import speed", serve: "answer = speed.__name__" };
+    let conf = Conf::new(&script.alias()).and("WSGIPythonPath ${ROOT}/modules").and(HANDLERS);
+    let server = Server::start_with(conf, |root| {
+        write(root, "apps/app.wsgi", &script.text());
+        write(root, "modules/README", "for the tests");
+        compile(
+            root,
+            "speed",
+            "static struct PyModuleDef single = {PyModuleDef_HEAD_INIT, \"speed\"}; \
+                return PyModule_Create(&single)",
+        );
+    });
+    let (place, answer) = ask(&server, "app");
+    assert_ne!(place, "own");
+    assert_eq!(answer, "'speed'");
+    assert_eq!(moves(&server, "app").len(), 1);
+    assert_eq!(total(&server, "demotions"), 1);
 }
 
 #[test]
