@@ -8,8 +8,9 @@ use md5::{Digest, Md5};
 use std::ffi::{CStr, CString, OsStr};
 use std::fmt::{self, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// One request, as its application will see it.
@@ -17,12 +18,16 @@ use std::time::{Duration, Instant};
 pub struct Job {
     /// CGI variables and `mod_wsgi.*` values that become `str` in the environ (PEP 3333), by name.
     pub variables: Fields,
+    /// What of the request's body goes with it. Whoever reads the body takes it out.
+    pub ahead: Mutex<Ahead>,
     /// What is to be done with the script.
     pub task: Task,
     /// The script whose callable answers; the request thread sets it before the job is queued.
     pub script: Option<Arc<Script>>,
     /// What to do where the script has changed.
     pub reload: Reload,
+    /// When the script's file had been changed last, as [`Job::look_at_script`] has seen it.
+    pub(crate) script_modified: Option<i64>,
     /// How long the request may take.
     pub timeout: Option<Timeout>,
     /// When the job was handed over.
@@ -44,6 +49,21 @@ pub struct Job {
     pub verbosity: Verbosity,
     /// Where it is noted that the request has started, if its server is another process.
     pub(crate) started: Option<Started>,
+}
+
+/// The beginning of a request's body, which was there when the request was handed over; the rest is
+/// asked for by [`Reply::Ask`](crate::Reply::Ask). To ask for a short body costs more than to read it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ahead {
+    /// The bytes, [`Ahead::LIMIT`] at most.
+    pub bytes: Vec<u8>,
+    /// Whether the body ends behind them.
+    pub last: bool,
+}
+
+impl Ahead {
+    /// How many bytes there may be.
+    pub const LIMIT: usize = 64 * 1024;
 }
 
 /// How long a request may take, from the moment it is handed over.
@@ -112,11 +132,28 @@ impl Job {
         self.script.as_ref().expect("a job is queued with its script")
     }
 
+    /// What of the request's body goes with it, and has not been taken yet.
+    pub(crate) fn take_ahead(&self) -> Ahead {
+        std::mem::take(&mut *self.ahead.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks whether the script has changed, so that the interpreter's thread need not: for a request
+    /// thread that sees the same files.
+    pub fn look_at_script(&mut self) {
+        let script = self.script.as_ref().filter(|script| script.path.is_absolute());
+        self.script_modified = match self.reload {
+            Reload::Never => None,
+            _ => script.and_then(|script| script.modified()),
+        };
+    }
+
     /// Empties the job and keeps its memory, and its script, which the next job mostly has as well.
     pub(crate) fn clear(&mut self) {
         self.variables.clear();
+        self.take_ahead();
         self.task = Task::Serve;
         self.reload = Reload::Never;
+        self.script_modified = None;
         self.timeout = None;
         self.queued = None;
         self.deadline = None;
@@ -199,6 +236,12 @@ impl Script {
             callable: CString::new(callable)?,
             module: self.module.clone(),
         })
+    }
+
+    /// When the file was changed last, in microseconds since 1970.
+    pub(crate) fn modified(&self) -> Option<i64> {
+        let metadata = std::fs::metadata(&self.path).ok()?;
+        Some(metadata.mtime() * 1_000_000 + metadata.mtime_nsec() / 1_000)
     }
 
     /// Where the file is.

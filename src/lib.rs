@@ -70,7 +70,7 @@ pub use error::{Code, Refusal};
 pub use events::{Events, Sink};
 pub use fields::Fields;
 pub use group::GroupName;
-pub use job::{Call, Job, Reload, Script, Task, Timeout};
+pub use job::{Ahead, Call, Job, Reload, Script, Task, Timeout};
 pub use options::{Gil, InterpreterOptions, OptionsBlock, OptionsTable, OwnGil};
 pub use pool::Limits;
 pub use probe::worker::answer_probe;

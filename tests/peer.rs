@@ -57,6 +57,7 @@ pub(crate) fn request(
     ]
     .concat();
     content.push(0); // not loaded again where it has changed
+    content.push(0); // when that was is not known
     content.push(limit.is_some().into());
     // How long it may take, and how long its application may then take to end, in microseconds.
     for time in limit.iter().flat_map(|limit| [*limit, PATIENCE]) {
@@ -71,6 +72,8 @@ pub(crate) fn request(
     for (name, value) in variables {
         content.extend([text(name.as_bytes()), text(value.as_bytes())].concat());
     }
+    content.push(0); // its body does not end
+    content.extend(text(b"")); // with what has come of it
     frame(REQUEST, &content)
 }
 

@@ -3,7 +3,7 @@
 use crate::request::Request;
 use crate::signals;
 use httpd_sys::*;
-use manifold::Answer;
+use manifold::{Ahead, Answer};
 use std::ffi::{c_char, c_int};
 
 /// The body of one request.
@@ -20,6 +20,10 @@ impl<'r> Body<'r> {
         Self { r, brigade: std::ptr::null_mut(), ended: false, refusal: None }
     }
 
+    pub(crate) fn request(&self) -> Request<'r> {
+        self.r
+    }
+
     /// The status of a request whose body could not be read.
     pub(crate) fn refusal(&self) -> Option<c_int> {
         self.refusal
@@ -30,6 +34,36 @@ impl<'r> Body<'r> {
         self.refusal == Some(AP_FILTER_ERROR)
     }
 
+    /// What has come of a body of a known length, without waiting for more: with a short one nobody has
+    /// to ask for it then. Nothing where the client waits for `100 Continue`, which it gets when the
+    /// application reads.
+    pub(crate) fn ahead(&mut self) -> Ahead {
+        let mut bytes = Vec::new();
+        let record = self.r.record();
+        if record.expecting_100 != 0 || !record.main.is_null() || !self.has_length() {
+            return Ahead::default();
+        }
+        while !self.ended && self.refusal.is_none() && bytes.len() < Ahead::LIMIT {
+            let before = bytes.len();
+            match self.read_some(&mut bytes, Ahead::LIMIT, APR_NONBLOCK_READ) {
+                Ok(()) if bytes.len() == before => break,
+                Ok(()) => {}
+                Err(status) => self.refuse(status),
+            }
+        }
+        Ahead { bytes, last: self.ended }
+    }
+
+    fn has_length(&self) -> bool {
+        self.r.header(c"Content-Length").is_some_and(|length| length != b"0")
+            && self.r.header(c"Transfer-Encoding").is_none()
+    }
+
+    fn refuse(&mut self, status: c_int) {
+        self.refusal = Some(status);
+        self.r.close_connection();
+    }
+
     /// Reads from the client until there are `at_least` bytes or the body ends. The first read has
     /// httpd send `100 Continue` to a client that waits for it; a read of nothing does only that.
     pub(crate) fn read(&mut self, at_least: usize, at_most: usize) -> Answer {
@@ -38,9 +72,8 @@ impl<'r> Body<'r> {
             self.ask_to_continue();
         }
         while !self.ended && self.refusal.is_none() && bytes.len() < at_least {
-            if let Err(status) = self.read_some(&mut bytes, at_most) {
-                self.refusal = Some(status);
-                self.r.close_connection();
+            if let Err(status) = self.read_some(&mut bytes, at_most, APR_BLOCK_READ) {
+                self.refuse(status);
             }
         }
         match self.refusal {
@@ -67,8 +100,13 @@ impl<'r> Body<'r> {
         });
     }
 
-    /// Reads once, and appends what came.
-    fn read_some(&mut self, bytes: &mut Vec<u8>, at_most: usize) -> Result<(), c_int> {
+    /// Reads once, and appends what came; without waiting that may be nothing.
+    fn read_some(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        at_most: usize,
+        how: apr_read_type_e,
+    ) -> Result<(), c_int> {
         let r = self.r;
         if self.brigade.is_null() {
             // SAFETY: pool and allocator live at least as long as the request.
@@ -78,13 +116,13 @@ impl<'r> Body<'r> {
         let (filters, brigade) = (r.record().input_filters, self.brigade);
         let ended_before = r.record().eos_sent != 0;
         // SAFETY: the request's filters and our empty brigade are live.
-        let read = || unsafe {
-            ap_get_brigade(filters, brigade, AP_MODE_READBYTES, APR_BLOCK_READ, wanted)
-        };
+        let read = || unsafe { ap_get_brigade(filters, brigade, AP_MODE_READBYTES, how, wanted) };
         let status = signals::let_through(read);
         let result = match status {
             // SAFETY: the brigade is ours, and just filled.
             0 => unsafe { copy(brigade, bytes) },
+            // APR's numbers are those of the system.
+            libc::EAGAIN if how == APR_NONBLOCK_READ => Ok(false),
             _ => Err(status),
         };
         // SAFETY: the brigade is ours.

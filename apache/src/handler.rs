@@ -74,16 +74,23 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         None => variables,
         Some(file) => variables.with_file(file),
     };
+    let mut body = Body::new(r);
+    let ahead = body.ahead();
     let fill = |job: &mut Job| {
         variables.fill(job, &seen.script, target.handler_script);
         job.script = Some(Arc::clone(&seen.script));
         job.reload = config.script_reloading.unwrap_or(Reload::Module);
         job.timeout = rules.timeout.flatten();
         job.is_idle_talk = rules.ignore_activity.unwrap_or(false);
+        // Under a root directory of its own the process sees another file there.
+        if daemon.is_none_or(|group| group.identity.chroot.is_none()) {
+            job.look_at_script();
+        }
         job.verbosity = log::request_verbosity(r);
+        job.ahead = ahead.into();
     };
     if let Some(group) = daemon {
-        return answer_by_daemon(r, rules, &asked, group, fill);
+        return answer_by_daemon(&mut body, rules, &asked, group, fill);
     }
     let runtime = match child::runtime() {
         Ok(runtime) => runtime,
@@ -94,7 +101,7 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
     match runtime.dispatch(&application_group, nesting.patience(r), fill) {
         Ok(conversation) => {
             let mut responder = Responder::new(r, rules, conversation.store());
-            serve(r, &asked, &conversation, &mut responder)
+            serve(&mut body, &asked, &conversation, &mut responder)
         }
         Err(refusal) => refuse(r, &asked, &refusal),
     }
@@ -159,12 +166,13 @@ fn as_seen_by(
 
 /// Answers a request by a process of a process group.
 fn answer_by_daemon(
-    r: Request<'_>,
+    body: &mut Body<'_>,
     rules: &Rules,
     asked: &Asked<'_>,
     group: &ProcessGroup,
     fill: impl FnOnce(&mut Job),
 ) -> c_int {
+    let r = body.request();
     let Some(workers) = daemons::workers(&group.name) else {
         let detail =
             format!("this process knows of no processes of process group '{}'", group.name);
@@ -178,7 +186,7 @@ fn answer_by_daemon(
         Err(refusal) => return refuse(r, asked, &refusal),
     };
     let mut responder = Responder::of_process_group(r, rules, conversation.store());
-    let status = serve(r, asked, &conversation, &mut responder);
+    let status = serve(body, asked, &conversation, &mut responder);
     // What answers in place of the application may need the connection to the worker.
     drop(conversation);
     responder.finish(status)
@@ -246,12 +254,15 @@ fn check(r: Request<'_>, rules: &Rules, script: &Script) -> Result<(), c_int> {
 
 /// Serves the conversation with the application until it has ended.
 fn serve(
-    r: Request<'_>,
+    body: &mut Body<'_>,
     asked: &Asked<'_>,
     conversation: &dyn Peer,
     responder: &mut Responder<'_>,
 ) -> c_int {
-    let mut body = Body::new(r);
+    let r = body.request();
+    if body.is_answered() {
+        responder.drop_the_rest();
+    }
     loop {
         let event = match responder.patience() {
             None => signals::next(conversation),

@@ -18,13 +18,13 @@
 #![forbid(unsafe_code)]
 
 use crate::{
-    Answer, Code, Fields, FilePart, GroupName, Head, Job, Level, LogEntry, Outcome, Part, Refusal,
-    Reload, Reply, Script, Source, Task, Timeout, Verbosity,
+    Ahead, Answer, Code, Fields, FilePart, GroupName, Head, Job, Level, LogEntry, Outcome, Part,
+    Refusal, Reload, Reply, Script, Source, Task, Timeout, Verbosity,
 };
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 #[cfg(test)]
@@ -146,6 +146,13 @@ pub(crate) fn request(to: &mut Vec<u8>, group: &GroupName, job: &Job) -> Result<
             Reload::Interpreter => 2,
             Reload::Process => 3,
         });
+        match job.script_modified {
+            None => to.push(0),
+            Some(modified) => {
+                to.push(1);
+                to.extend_from_slice(&modified.to_le_bytes());
+            }
+        }
         match job.timeout {
             None => to.push(0),
             Some(Timeout { limit, grace }) => {
@@ -160,6 +167,9 @@ pub(crate) fn request(to: &mut Vec<u8>, group: &GroupName, job: &Job) -> Result<
         to.push(job.is_idle_talk.into());
         to.extend_from_slice(&job.verbosity.0.to_le_bytes());
         fields(to, &job.variables);
+        let ahead = job.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        to.push(ahead.last.into());
+        text(to, &ahead.bytes);
     })
 }
 
@@ -323,6 +333,9 @@ fn read_request(rest: &mut Rest<'_>, job: &mut Job) -> Result<GroupName> {
         _ => return Err(Malformed("it reloads in an unknown way")),
     };
     if rest.flag()? {
+        job.script_modified = Some(i64::from_le_bytes(*rest.chunk()?));
+    }
+    if rest.flag()? {
         job.timeout = Some(Timeout { limit: rest.duration()?, grace: rest.duration()? });
     }
     job.https = rest.flag()?;
@@ -331,6 +344,13 @@ fn read_request(rest: &mut Rest<'_>, job: &mut Job) -> Result<GroupName> {
     job.is_idle_talk = rest.flag()?;
     job.verbosity = Verbosity(i32::from_le_bytes(*rest.chunk()?));
     rest.fields(&mut job.variables)?;
+    let ahead = job.ahead.get_mut().unwrap_or_else(PoisonError::into_inner);
+    ahead.last = rest.flag()?;
+    let bytes = rest.text()?;
+    if bytes.len() > Ahead::LIMIT {
+        return Err(Malformed("more of its body goes with it than may"));
+    }
+    ahead.bytes.extend_from_slice(bytes);
     Ok(group)
 }
 

@@ -119,6 +119,32 @@ impl Link {
         self.send(Message::Reply(Reply::Response(part)))
     }
 
+    /// Sends a part of the response that is not its last, without waiting. It comes back where there is
+    /// no room now, or another thread of the application speaks.
+    ///
+    /// # Errors
+    ///
+    /// The request end has let go.
+    pub fn respond_at_once(&self, part: Part) -> Result<Option<Part>, Gone> {
+        let _turn = match self.hold.slot.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(Some(part)),
+        };
+        if self.request_gone() {
+            return Err(Gone);
+        }
+        let tagged = self.hold.tag(Message::Reply(Reply::Response(part)));
+        let Err(refused) = self.hold.slot.replies.sender.try_send(tagged) else {
+            self.tell();
+            return Ok(None);
+        };
+        match refused.into_inner().message {
+            Message::Reply(Reply::Response(part)) => Ok(Some(part)),
+            other => unreachable!("a part was sent and {other:?} came back"),
+        }
+    }
+
     /// Sends a part of the response that is not its last, waiting for room for no longer than `limit`.
     /// Where there was none, the part comes back.
     ///

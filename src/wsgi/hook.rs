@@ -30,8 +30,8 @@ pub(super) fn call(
     end: &ApplicationEnd,
     calls: &[Call],
 ) -> Result<Vec<Value>, script::Failure> {
-    let (script, group) = (end.job().script(), residents.group.to_string());
-    let module = residents.scripts.module(py, script, end.job(), &group)?;
+    let (script, group) = (end.job().script(), &residents.group);
+    let module = residents.scripts.module(py, script, end.job(), group)?;
     let hook = Hook {
         py,
         residents,

@@ -1,10 +1,10 @@
 //! `wsgi.input`: the request body, asked for as the application reads.
 
-use crate::Answer;
 use crate::exchange::Link;
 use crate::interp::class::{self, Methods};
 use crate::interp::object::{done, os_error, runtime_error, type_error};
 use crate::interp::{Attached, Object, Raised};
+use crate::{Ahead, Answer};
 use cpython_sys::*;
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
@@ -76,15 +76,19 @@ pub(super) fn class(py: Attached<'_>) -> Result<Object<'_>, Raised> {
     class::make::<Input>(py, c"mod_wsgi.Input", METHODS.as_ptr(), &more)
 }
 
-/// The input of a request.
-pub(super) fn stream<'py>(class: &Object<'py>, link: &Arc<Link>) -> Result<Object<'py>, Raised> {
+/// The input of a request, of which this has come already.
+pub(super) fn stream<'py>(
+    class: &Object<'py>,
+    link: &Arc<Link>,
+    Ahead { bytes, last }: Ahead,
+) -> Result<Object<'py>, Raised> {
     class::instance(
         class,
         Input {
             link: RefCell::new(Some(Arc::clone(link))),
-            bytes: RefCell::default(),
+            bytes: RefCell::new(bytes),
             start: Cell::new(0),
-            progress: Cell::new(Progress::Open),
+            progress: Cell::new(if last { Progress::Last } else { Progress::Open }),
             asked: Cell::new(false),
             timed: Cell::new(false),
             traffic: Cell::default(),

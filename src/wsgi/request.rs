@@ -233,7 +233,10 @@ impl Request {
             let last = self.spool.replace(Some(Arc::clone(&spool)));
             let (head, body) = (head.take(), piece.to_vec());
             let part = Part { head, body, spool: Some(spool), ..Part::default() };
-            if let Some(part) = py.detached(|| link.respond_within(part, MOMENT))? {
+            // Mostly there is room, and others who stand in line for the GIL get it soon enough.
+            if let Some(part) = link.respond_at_once(part)?
+                && let Some(part) = py.detached(|| link.respond_within(part, MOMENT))?
+            {
                 if let Some(last) = last
                     && py.detached(|| last.append(link.store(), block))
                 {

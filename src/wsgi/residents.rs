@@ -258,8 +258,7 @@ impl Residents {
     ///
     /// Of the first that cannot be loaded: what to say, and Python's traceback.
     pub(crate) fn load(&self, py: Attached<'_>, scripts: &[Arc<Script>]) -> Result<(), Failure> {
-        let group = self.group.to_string();
-        scripts.iter().try_for_each(|script| self.scripts.load(py, script, &group))
+        scripts.iter().try_for_each(|script| self.scripts.load(py, script, &self.group))
     }
 
     /// Puts lists of directories before everything on `sys.path`, for a group that moves in here.

@@ -4,12 +4,11 @@ use super::extensions::Judge;
 use crate::interp::exception::Exception;
 use crate::interp::{Attached, Kept, Object, Raised};
 use crate::isolation::Refused;
-use crate::{Code, Job, Refusal, Reload, Script};
+use crate::{Code, GroupName, Job, Refusal, Reload, Script};
 use cpython_sys::*;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -84,7 +83,7 @@ impl Scripts {
         py: Attached<'py>,
         script: &Arc<Script>,
         job: &Job,
-        group: &str,
+        group: &GroupName,
     ) -> Result<Object<'py>, Failure> {
         let gate = self.gate(script);
         let (mut module, fresh) = gate.module(self, py, script, group)?;
@@ -112,7 +111,7 @@ impl Scripts {
         &self,
         py: Attached<'_>,
         script: &Arc<Script>,
-        group: &str,
+        group: &GroupName,
     ) -> Result<(), Failure> {
         self.gate(script).module(self, py, script, group).map(drop)
     }
@@ -155,7 +154,7 @@ impl Scripts {
         py: Attached<'py>,
         script: &Arc<Script>,
         job: &Job,
-        group: &str,
+        group: &GroupName,
     ) -> Result<Object<'py>, Failure> {
         let module = self.module(py, script, job, group)?;
         let place =
@@ -209,7 +208,11 @@ impl Scripts {
     }
 
     fn gate(&self, script: &Script) -> Arc<Gate> {
-        Arc::clone(lock(&self.gates).entry(script.module().clone()).or_default())
+        let mut gates = lock(&self.gates);
+        if let Some(gate) = gates.get(script.module()) {
+            return Arc::clone(gate);
+        }
+        Arc::clone(gates.entry(script.module().clone()).or_default())
     }
 
     pub(super) fn release(self, py: Attached<'_>) {
@@ -238,7 +241,7 @@ impl Gate {
         scripts: &Scripts,
         py: Attached<'py>,
         script: &Arc<Script>,
-        group: &str,
+        group: &GroupName,
     ) -> Result<(Object<'py>, bool), Failure> {
         let mut loaded = self.lock(py);
         if let Some(loaded) = &*loaded {
@@ -249,7 +252,7 @@ impl Gate {
             script.path().display()
         );
         // Asked before the file is read: a change in between is seen as one, not missed.
-        let modified = py.detached(|| modified(script));
+        let modified = py.detached(|| script.modified());
         STARTUP.begin();
         let module = load(scripts, py, script, modified, group)?;
         STARTUP.succeed();
@@ -268,9 +271,13 @@ impl Gate {
         module: &Object<'py>,
     ) -> bool {
         let remembered = self.lock(py).as_ref().and_then(|loaded| loaded.modified);
-        let now = py.detached(|| modified(script));
-        if now != remembered {
-            return true;
+        // A request that has seen the file as it was before says nothing against a module that was made
+        // of it since.
+        if job.script_modified.is_none() || job.script_modified != remembered {
+            let now = py.detached(|| script.modified());
+            if now != remembered {
+                return true;
+            }
         }
         let resource = job.variables.get(b"SCRIPT_FILENAME").unwrap_or_default();
         let asked =
@@ -292,7 +299,7 @@ impl Gate {
 
     /// Takes the module for one that was made of the file as it is now.
     fn take_for_current(&self, py: Attached<'_>, script: &Script) {
-        let now = py.detached(|| modified(script));
+        let now = py.detached(|| script.modified());
         if let Some(loaded) = &mut *self.lock(py) {
             loaded.modified = now;
         }
@@ -335,19 +342,13 @@ impl Startup {
     }
 }
 
-/// When the file was changed last, in microseconds since 1970.
-fn modified(script: &Script) -> Option<i64> {
-    let metadata = std::fs::metadata(script.path()).ok()?;
-    Some(metadata.mtime() * 1_000_000 + metadata.mtime_nsec() / 1_000)
-}
-
 /// Reads, compiles and runs the script as a new module.
 fn load<'py>(
     scripts: &Scripts,
     py: Attached<'py>,
     script: &Script,
     modified: Option<i64>,
-    group: &str,
+    group: &GroupName,
 ) -> Result<Object<'py>, Failure> {
     let path = script.path();
     let place = format!("script '{}' in application group '{group}'", path.display());

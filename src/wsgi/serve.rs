@@ -82,8 +82,8 @@ fn load(
     residents: &Residents,
     end: &ApplicationEnd,
 ) -> Result<Part, script::Failure> {
-    let (script, group) = (end.job().script(), residents.group.to_string());
-    residents.scripts.module(py, script, end.job(), &group)?;
+    let (script, group) = (end.job().script(), &residents.group);
+    residents.scripts.module(py, script, end.job(), group)?;
     Ok(Part { end: Some(Outcome::Complete), ..Part::default() })
 }
 
@@ -94,8 +94,8 @@ fn answer(
     end: &ApplicationEnd,
     refused: &Cell<Option<Refused>>,
 ) -> Result<Option<Part>, script::Failure> {
-    let (script, group) = (end.job().script(), residents.group.to_string());
-    let application = residents.scripts.callable(py, script, end.job(), &group)?;
+    let (script, group) = (end.job().script(), &residents.group);
+    let application = residents.scripts.callable(py, script, end.job(), group)?;
     let answering = match Answering::new(py, residents, end) {
         Ok(answering) => answering,
         Err(raised) => {
@@ -200,7 +200,8 @@ impl<'py, 'a> Answering<'py, 'a> {
         let class = residents.request_class.get(py);
         let request = request::new(&class, end.link(), over_http2)?;
         let start_response = request::start_response(&request)?;
-        let input = input::stream(&residents.input_class.get(py), end.link())?;
+        let ahead = end.job().take_ahead();
+        let input = input::stream(&residents.input_class.get(py), end.link(), ahead)?;
         let errors = errors::stream(&residents.errors_class.get(py), Some(end.link()))?;
         let (environ, id) = environ::make(py, residents, end.job(), &input, &errors)?;
         let place = residents.running.enter(id);

@@ -69,7 +69,30 @@ fn a_request_is_told_from_its_start_to_its_end() {
     }
     let parts = number(&told, "cpu_user_time") + number(&told, "cpu_system_time");
     assert_eq!(number(&told, "cpu_time"), parts);
-    assert!(number(&told, "gil_wait_count") >= 1.0, "reading the body let the GIL go");
+}
+
+#[test]
+fn a_body_that_came_with_its_request_is_read_without_waiting() {
+    let server = serve();
+    let waited = |tag: &str| {
+        let told = told(&server, tag);
+        assert_eq!(told.fact("request_finished.input_length"), "int 8");
+        number(&told, "input_time")
+    };
+    ask(&server, &Request::post("/place", b"the body"), "with").expect(202, "a callback the body");
+    assert_eq!(waited("with"), 0.0);
+    let mut client = server.client();
+    let (head, body) = (Request::post("/place", b"the body").header("X-Tag", "after"), b"the body");
+    client.send_head(&head);
+    eventually("the application waits for it", || {
+        let line = server.get("/seen/after").text();
+        line.contains("request_started").then_some(())
+    });
+    client.write(body);
+    client.read("POST").expect(202, "a callback the body");
+    assert!(waited("after") > 0.0);
+    let waits = number(&told(&server, "after"), "gil_wait_count");
+    assert!(waits >= 1.0, "waiting for the body let the GIL go");
 }
 
 #[test]

@@ -42,21 +42,26 @@ fn job() -> impl Strategy<Value = Job> {
     let reload = prop::sample::select(
         [Reload::Never, Reload::Module, Reload::Interpreter, Reload::Process].as_slice(),
     );
+    let reload = (reload, prop::option::of(any::<i64>()));
     let timeout = prop::option::of((time(), time()));
     let script = (line(), line());
     let attempts = any::<(u32, u32)>();
+    let ahead = (bytes(), any::<bool>()).prop_map(|(bytes, last)| Ahead { bytes, last });
     let rest = (any::<bool>(), any::<i64>(), any::<i64>(), any::<bool>(), any::<i32>(), attempts);
-    (packed(bytes(), bytes()), script, reload, timeout, rest).prop_map(
+    (packed(bytes(), bytes()), script, reload, timeout, rest, ahead).prop_map(
         |(
             variables,
             (path, callable),
-            reload,
+            (reload, script_modified),
             timeout,
             (https, received, sent, is_idle_talk, verbosity, attempts),
+            ahead,
         )| Job {
             variables,
+            ahead: ahead.into(),
             script: Some(Arc::new(Script::new(&path, &callable).unwrap())),
             reload,
+            script_modified,
             timeout: timeout.map(|(limit, grace)| Timeout { limit, grace }),
             https,
             received,

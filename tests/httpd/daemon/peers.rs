@@ -98,8 +98,8 @@ def text(text):
 def request():
     script = os.path.join(root, "apps", "noting.wsgi").encode()
     content = bytes(8) + text(b"") + text(script) + text(b"application") + text(b"_mod_wsgi_of_a_test")
-    content += bytes(3 + 8 + 8 + 1) + struct.pack("<iI", 7, 1)
-    return frame(2, content + text(b"REMOTE_USER") + text(b"admin"))
+    content += bytes(4 + 8 + 8 + 1) + struct.pack("<iI", 7, 1)
+    return frame(2, content + text(b"REMOTE_USER") + text(b"admin") + bytes(1) + text(b""))
 
 # 1. A request of its own making.
 run = os.path.join(root, "run")
