@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often a request looks at least whether its job still lies in the queue: after [`PATIENCE`] for each
-/// that waits, so that they look in turn, then after twice the time, and so on, up to this.
+/// that waits, so that they look in turn, then after twice the time, and so on, up to this. While an
+/// application computes, which may end at any moment, it stays at the first time.
 const LONGEST_PATIENCE: Duration = Duration::from_millis(250);
 
 /// A request that an application group has taken. Dropping it tells the application that nobody
@@ -139,10 +140,11 @@ impl Conversation {
             self.group.counters().add(Counter::Refused, 1);
             return Err(self.not_started(patience));
         }
-        let patience = self.patience.get();
-        self.group.nudge();
-        let patience = LONGEST_PATIENCE.min(patience * 2);
-        self.patience.set(patience);
+        let mut patience = self.patience.get();
+        if !self.group.nudge() {
+            patience = LONGEST_PATIENCE.min(patience * 2);
+            self.patience.set(patience);
+        }
         Ok(next(patience))
     }
 

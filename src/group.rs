@@ -272,12 +272,15 @@ impl Group {
         });
     }
 
-    /// Has jobs that have waited for long taken by more threads, where that can be.
-    pub(crate) fn nudge(self: &Arc<Self>) {
+    /// Has jobs that have waited for long taken by more threads, where that can be; whether it cannot since
+    /// an application computes.
+    pub(crate) fn nudge(self: &Arc<Self>) -> bool {
         if let Some(main) = self.moved_to() {
             return main.nudge();
         }
-        self.queue.nudge(Instant::now()).into_iter().for_each(|member| self.grow(member));
+        let nudged = self.queue.nudge(Instant::now());
+        nudged.members.into_iter().for_each(|member| self.grow(member));
+        nudged.computes
     }
 
     /// Starts a further thread of a replica.

@@ -11,10 +11,11 @@
 //! - The **leader** waits for a job while the replica has nothing else to do, as far as is known. A
 //!   job goes to it directly.
 //! - The **waiter** stands in line for the GIL, without a job. It is sent there when jobs wait, none
-//!   was taken for [`PATIENCE`], and the runner is blocked: it has the GIL at once, takes a job, and
-//!   sends another one to stand in line. Where the runner computes, others could only take turns
-//!   with it, which costs what its processor's caches hold; that is done from [`LONG`] on, by the
-//!   switch interval. A job is taken only with the GIL, so none is bound to a busy replica.
+//!   was taken for [`PATIENCE`], and the runner has let the GIL go: it has it at once, takes a job,
+//!   and sends another one to stand in line. Where the runner computes with the GIL, others could
+//!   only take turns with it, which costs what its processor's caches hold; that is done from
+//!   [`LONG`] on, by the switch interval. A job is taken only with the GIL, so none is bound to a
+//!   busy replica.
 //! - All others are **idle**. When there is no idle one to send, the replica grows.
 //!
 //! So of the threads that have no job, one at most stands in line for a GIL.
@@ -29,7 +30,7 @@ mod tests;
 
 pub(crate) use member::Member;
 
-use crate::status::{self, Counters, Gauge};
+use crate::status::{Counters, Gauge};
 use crate::sync::{Mutex, MutexGuard, Sender};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError};
@@ -41,9 +42,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_micros(200);
 
 /// From when on a request that computes takes turns with others.
 const LONG: Duration = Duration::from_millis(10);
-
-/// How long a runner that was seen to compute is not looked at again.
-const COMPUTES: Duration = Duration::from_millis(1);
 
 /// How long a runner goes on while a thread stands in line. Less than CPython's switch interval, 5 ms, by
 /// as much as a request may take that is not to be interrupted.
@@ -86,6 +84,12 @@ pub(crate) enum Rejected<J> {
     Closed(J),
     /// So many threads do not come back from what they do that no more are made.
     Stuck(J),
+}
+
+/// A thread that others watch.
+pub(crate) trait Watch: std::fmt::Debug + Send + Sync {
+    /// Whether it has the GIL.
+    fn has_gil(&self) -> bool;
 }
 
 /// What comes of a job that was queued.
@@ -135,11 +139,9 @@ struct Roster<J> {
     idle: Vec<Waiting<J>>,
     /// Since when a thread that has no job, or has one but not yet begun, stands in line for the GIL.
     in_line: Option<Instant>,
-    /// When a job was taken last, and by which thread, by the kernel's number, where that is known.
+    /// When a job was taken last, and by whom, where that can be watched.
     taken: Instant,
-    runner: Option<u32>,
-    /// When that was last seen to compute for this job.
-    computed: Option<Instant>,
+    runner: Option<Arc<dyn Watch>>,
     /// How many threads it has, without those that are lost.
     members: usize,
     /// Numbers of threads that are not expected to come back from what they do.
@@ -150,16 +152,17 @@ struct Roster<J> {
 #[derive(Debug)]
 struct Waiting<J> {
     number: usize,
-    thread: Option<u32>,
+    watch: Option<Arc<dyn Watch>>,
     orders: Sender<Order<J>>,
 }
 
-/// A replica in which no job was taken for a while.
-struct Slow {
-    id: ReplicaId,
-    taken: Instant,
-    /// Whom to look at first: it may compute.
-    runner: Option<u32>,
+/// What a look at jobs that wait has brought.
+#[derive(Debug)]
+pub(crate) struct Nudged<J> {
+    /// They have to be started; their first order waits for them.
+    pub(crate) members: Vec<Member<J>>,
+    /// Nobody was sent, since a runner computes.
+    pub(crate) computes: bool,
 }
 
 impl<J> Queue<J> {
@@ -198,7 +201,6 @@ impl<J> Queue<J> {
             in_line: None,
             taken: now,
             runner: None,
-            computed: None,
             members: 0,
             lost: Vec::new(),
             next: 0,
@@ -255,9 +257,8 @@ impl<J> Queue<J> {
         }
         state.jobs.push_back(job);
         state.note_waiting();
-        let (waiting, slow) = (state.jobs.len(), state.slow(now));
-        drop(state);
-        Ok(Accepted { members: self.line_up(&slow, now), waiting })
+        let waiting = state.jobs.len();
+        Ok(Accepted { members: self.line_up(&mut state, now).members, waiting })
     }
 
     /// Queues a job for one replica.
@@ -281,26 +282,26 @@ impl<J> Queue<J> {
     }
 
     /// Sends threads to stand in line where jobs have waited for too long. For whoever waits for a
-    /// job to be taken. The threads that are returned have to be started.
-    pub(crate) fn nudge(self: &Arc<Self>, now: Instant) -> Vec<Member<J>> {
-        let slow = self.lock().slow(now);
-        self.line_up(&slow, now)
+    /// job to be taken.
+    pub(crate) fn nudge(self: &Arc<Self>, now: Instant) -> Nudged<J> {
+        self.line_up(&mut self.lock(), now)
     }
 
-    /// The kernel is asked what a runner does while the lock is not held.
-    fn line_up(self: &Arc<Self>, slow: &[Slow], now: Instant) -> Vec<Member<J>> {
-        let line_up = |slow: &Slow| {
-            let computes = slow.runner.is_some_and(status::thread_runs);
-            let mut state = self.lock();
-            let roster = state.replicas.get_mut(&slow.id)?;
-            if computes {
-                roster.computed = Some(now);
-                return None;
+    fn line_up(self: &Arc<Self>, state: &mut State<J>, now: Instant) -> Nudged<J> {
+        let waiting = !state.jobs.is_empty();
+        let mut nudged = Nudged { members: Vec::new(), computes: false };
+        for (id, roster) in &mut state.replicas {
+            let since = now.saturating_duration_since(roster.taken);
+            if !waiting && roster.own.is_empty() || roster.in_line.is_some() || since < PATIENCE {
+                continue;
             }
-            let is_so_still = roster.taken == slow.taken;
-            is_so_still.then(|| roster.line_up(self, slow.id, now)).flatten()
-        };
-        slow.iter().filter_map(line_up).collect()
+            if since < LONG && roster.runner.as_ref().is_some_and(|runner| runner.has_gil()) {
+                nudged.computes = true;
+            } else {
+                nudged.members.extend(roster.line_up(self, *id, now));
+            }
+        }
+        nudged
     }
 
     /// Has a replica take no more jobs; its threads leave when they have done theirs. The jobs that
@@ -391,22 +392,6 @@ impl<J> State<J> {
         }
     }
 
-    /// The replicas in which jobs wait and none was taken for a while, and nobody stands in line.
-    fn slow(&self, now: Instant) -> Vec<Slow> {
-        let waiting = !self.jobs.is_empty();
-        let slow = |(id, roster): (&ReplicaId, &Roster<J>)| {
-            let since = now.saturating_duration_since(roster.taken);
-            let is_slow = (waiting || !roster.own.is_empty())
-                && roster.in_line.is_none()
-                && since >= PATIENCE;
-            let computed = roster.computed.is_some_and(|at| now < at + COMPUTES);
-            let runner = roster.runner.filter(|_| since < LONG);
-            let is_slow = is_slow && (runner.is_none() || !computed);
-            is_slow.then_some(Slow { id: *id, taken: roster.taken, runner })
-        };
-        self.replicas.iter().filter_map(slow).collect()
-    }
-
     /// Once nothing is left of a closed queue, tells all that wait.
     fn dismiss_if_over(&mut self) {
         if !self.closed || !self.jobs.is_empty() {
@@ -415,13 +400,13 @@ impl<J> State<J> {
         self.replicas.values_mut().filter(|roster| roster.own.is_empty()).for_each(Roster::dismiss);
     }
 
-    /// A job for a thread of this replica, the one with that number.
-    fn pop(&mut self, id: ReplicaId, thread: Option<u32>, now: Instant) -> Option<J> {
+    /// A job for a thread of this replica.
+    fn pop(&mut self, id: ReplicaId, watch: Option<&Arc<dyn Watch>>, now: Instant) -> Option<J> {
         let roster = self.replicas.get_mut(&id)?;
         let own = roster.own.pop_front();
         let is_own = own.is_some();
         let job = own.or_else(|| if roster.admitted { self.jobs.pop_front() } else { None })?;
-        roster.begin(thread, now);
+        roster.begin(watch, now);
         if !is_own {
             self.note_waiting();
         }
@@ -468,8 +453,8 @@ impl<J> Roster<J> {
     }
 
     /// A thread takes a job.
-    fn begin(&mut self, thread: Option<u32>, now: Instant) {
-        (self.taken, self.runner, self.computed) = (now, thread, None);
+    fn begin(&mut self, watch: Option<&Arc<dyn Watch>>, now: Instant) {
+        (self.taken, self.runner) = (now, watch.cloned());
     }
 
     /// How many of its threads do something.
@@ -480,7 +465,7 @@ impl<J> Roster<J> {
     fn hand_to_leader(&mut self, job: J, now: Instant) {
         let leader = self.leader.take().expect("the caller has seen it");
         self.in_line = Some(now);
-        self.begin(leader.thread, now);
+        self.begin(leader.watch.as_ref(), now);
         leader.tell(Order::Serve(job));
     }
 

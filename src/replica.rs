@@ -7,10 +7,10 @@ use crate::group::Group;
 use crate::interp::attached::GilWaits;
 use crate::interp::ending::{self, End};
 use crate::interp::startup::{self, Site};
-use crate::interp::{Attached, Interpreter, ThreadState};
+use crate::interp::{Attached, Attachment, Interpreter, ThreadState};
 use crate::isolation::Place;
 use crate::options::Resolved;
-use crate::queue::{Member, Order, ReplicaId};
+use crate::queue::{Member, Order, ReplicaId, Watch};
 use crate::status::tally::{self, Tally};
 use crate::status::{self, Counter, Counters, Gauge, Kind};
 use crate::succession::Reason;
@@ -43,8 +43,7 @@ pub(crate) struct Server<'a> {
     pub(crate) replica: &'a Replica,
     /// Where it says what it serves, if somebody wants to know.
     pub(crate) seat: Option<Arc<Seat>>,
-    /// This thread, by the kernel's number, and where it is entered among those of the replica.
-    number: u32,
+    /// Where it is entered among the threads of the replica.
     entered: Option<usize>,
     /// How long this thread had waited for the GIL when it was counted last.
     waited: Cell<GilWaits>,
@@ -146,6 +145,12 @@ impl Replica {
     }
 }
 
+impl Watch for Attachment {
+    fn has_gil(&self) -> bool {
+        self.is_attached()
+    }
+}
+
 impl<'a> Server<'a> {
     /// This thread, from now on one of a replica.
     pub(crate) fn new(
@@ -156,7 +161,7 @@ impl<'a> Server<'a> {
         replica.counters.more(Gauge::Threads);
         let number = rustix::thread::gettid().as_raw_pid().unsigned_abs();
         let entered = replica.counters.enter_thread(number);
-        Self { group, replica, seat, number, entered, waited: Cell::new(GilWaits::all()) }
+        Self { group, replica, seat, entered, waited: Cell::new(GilWaits::all()) }
     }
 
     /// Serves jobs until there will be none, or until `idle_limit` has passed without one.
@@ -166,7 +171,7 @@ impl<'a> Server<'a> {
         member: &mut Member<ApplicationEnd>,
         idle_limit: Option<Duration>,
     ) {
-        member.is_thread(self.number);
+        member.watch_by(state.attachment());
         loop {
             match member.order(idle_limit) {
                 Order::Leave => return,

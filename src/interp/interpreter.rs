@@ -1,9 +1,10 @@
 //! One interpreter, and the thread states by which threads attach to it.
 
-use super::{Attached, Object, attached};
+use super::{Attached, Attachment, Object, attached};
 use crate::Gil;
 use cpython_sys::*;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// An interpreter: the main one, or a sub-interpreter (PEP 734).
 #[derive(Debug)]
@@ -40,7 +41,7 @@ impl Interpreter {
     /// A state for the current thread, or `None` where there is no memory for one.
     pub(crate) fn thread_state(&self) -> Option<ThreadState> {
         // SAFETY: the interpreter lives: its owner waits for its other threads before it ends it.
-        NonNull::new(unsafe { PyThreadState_New(self.raw.as_ptr()) }).map(|raw| ThreadState { raw })
+        NonNull::new(unsafe { PyThreadState_New(self.raw.as_ptr()) }).map(ThreadState::new)
     }
 
     /// How many threads have a state in this interpreter, ours and those its applications made.
@@ -86,6 +87,8 @@ impl Interpreter {
 #[derive(Debug)]
 pub(crate) struct ThreadState {
     raw: NonNull<PyThreadState>,
+    /// By which others see whether it is attached, if anybody asked for that.
+    attachment: Option<Arc<Attachment>>,
 }
 
 /// The address of a thread state, by which other threads of its interpreter may look at it.
@@ -113,6 +116,31 @@ impl ThreadHandle {
 }
 
 impl ThreadState {
+    fn new(raw: NonNull<PyThreadState>) -> Self {
+        Self { raw, attachment: None }
+    }
+
+    pub(super) fn raw(&self) -> NonNull<PyThreadState> {
+        self.raw
+    }
+
+    /// By what other threads see whether this one has the GIL. The first of a process takes it once.
+    pub(crate) fn attachment(&mut self) -> Arc<Attachment> {
+        if let Some(attachment) = &self.attachment {
+            return Arc::clone(attachment);
+        }
+        let attachment = Attachment::of(self);
+        self.attachment = Some(Arc::clone(&attachment));
+        attachment
+    }
+
+    /// The state is about to go.
+    fn forget_attachment(&mut self) {
+        if let Some(attachment) = self.attachment.take() {
+            attachment.forget();
+        }
+    }
+
     /// By what other threads may look at it.
     pub(crate) fn handle(&self) -> ThreadHandle {
         ThreadHandle(self.raw)
@@ -133,7 +161,7 @@ impl ThreadState {
     pub(crate) unsafe fn take_current() -> Self {
         // SAFETY: the caller's promise; it fails fatally rather than return null.
         let raw = unsafe { NonNull::new_unchecked(PyEval_SaveThread()) };
-        Self { raw }
+        Self::new(raw)
     }
 
     /// Runs `body` attached to the interpreter, waiting for its GIL first.
@@ -157,7 +185,8 @@ impl ThreadState {
     /// # Safety
     ///
     /// The state is the only one left in a sub-interpreter, and this is the thread that made it.
-    pub(crate) unsafe fn end_interpreter(self) {
+    pub(crate) unsafe fn end_interpreter(mut self) {
+        self.forget_attachment();
         // SAFETY: the state is live, this thread's, and detached.
         unsafe { PyEval_RestoreThread(self.raw.as_ptr()) };
         // SAFETY: the caller's promise.
@@ -171,7 +200,8 @@ impl ThreadState {
     ///
     /// This is the main interpreter's first state, on the thread that started CPython, and no
     /// other interpreter lives.
-    pub(crate) unsafe fn finalize(self) -> bool {
+    pub(crate) unsafe fn finalize(mut self) -> bool {
+        self.forget_attachment();
         // SAFETY: the state is live, this thread's, and detached.
         unsafe { PyEval_RestoreThread(self.raw.as_ptr()) };
         std::mem::forget(self);
@@ -187,6 +217,7 @@ impl ThreadState {
 
 impl Drop for ThreadState {
     fn drop(&mut self) {
+        self.forget_attachment();
         // SAFETY: the state is live, this thread's, and detached.
         unsafe { PyEval_RestoreThread(self.raw.as_ptr()) };
         // SAFETY: attached by this very state.

@@ -2,7 +2,7 @@
 //! take by itself.
 #![forbid(unsafe_code)]
 
-use super::{GIVE_WAY, INTERRUPTS, Order, Queue, ReplicaId, State, Waiting};
+use super::{GIVE_WAY, INTERRUPTS, Order, Queue, ReplicaId, State, Waiting, Watch};
 use crate::sync::{Receiver, Sender, bounded};
 use crossbeam_channel::RecvTimeoutError;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ pub(crate) struct Member<J> {
     queue: Arc<Queue<J>>,
     replica: ReplicaId,
     number: usize,
-    /// The thread that it is, by the kernel's number, once that is known.
-    thread: Option<u32>,
+    /// By what the queue sees whether it has the GIL.
+    watch: Option<Arc<dyn Watch>>,
     pub(super) orders: Receiver<Order<J>>,
     sender: Sender<Order<J>>,
     /// It stands in line, so nobody else does.
@@ -25,7 +25,7 @@ pub(crate) struct Member<J> {
 impl<J> Member<J> {
     pub(super) fn new(queue: Arc<Queue<J>>, replica: ReplicaId, number: usize) -> Self {
         let (sender, orders) = bounded(1);
-        Self { queue, replica, number, thread: None, orders, sender, in_line: false }
+        Self { queue, replica, number, watch: None, orders, sender, in_line: false }
     }
 
     /// The same, with the order to stand in line as its first one.
@@ -46,9 +46,9 @@ impl<J> Member<J> {
         self.number
     }
 
-    /// It is this thread from now on, at which the queue may look.
-    pub(crate) fn is_thread(&mut self, number: u32) {
-        self.thread = Some(number);
+    /// By this the queue sees whether it has the GIL, from now on.
+    pub(crate) fn watch_by(&mut self, watch: Arc<dyn Watch>) {
+        self.watch = Some(watch);
     }
 
     /// The replica serves from now on.
@@ -83,7 +83,7 @@ impl<J> Member<J> {
         }
         let roster = state.replicas.get(&self.replica)?;
         if roster.in_line.is_none()
-            && let Some(job) = state.pop(self.replica, self.thread, now)
+            && let Some(job) = state.pop(self.replica, self.watch.as_ref(), now)
         {
             state.replicas.get_mut(&self.replica)?.in_line = Some(now);
             return Some(Order::Serve(job));
@@ -91,7 +91,7 @@ impl<J> Member<J> {
         let no_job = state.jobs.is_empty();
         let roster = state.replicas.get_mut(&self.replica)?;
         let waiting =
-            Waiting { number: self.number, thread: self.thread, orders: self.sender.clone() };
+            Waiting { number: self.number, watch: self.watch.clone(), orders: self.sender.clone() };
         if roster.leader.is_none() && no_job && roster.in_line.is_none() {
             roster.leader = Some(waiting);
         } else {
@@ -155,7 +155,7 @@ impl<J> Member<J> {
         let roster = state.replicas.get(&self.replica);
         let blocks =
             roster.is_some_and(|roster| now.saturating_duration_since(roster.taken) < INTERRUPTS);
-        let job = state.pop(self.replica, self.thread, now);
+        let job = state.pop(self.replica, self.watch.as_ref(), now);
         let more = blocks && job.is_some() && !state.jobs.is_empty();
         let next = state.replicas.get_mut(&self.replica).filter(|_| more);
         (job, next.and_then(|roster| roster.line_up(&self.queue, self.replica, now)))
@@ -171,7 +171,7 @@ impl<J> Member<J> {
         if gives_way || state.is_over_for(self.replica) {
             return None;
         }
-        state.pop(self.replica, self.thread, now)
+        state.pop(self.replica, self.watch.as_ref(), now)
     }
 }
 

@@ -93,12 +93,6 @@ fn board() -> &'static Board {
     })
 }
 
-/// Whether a thread of this process uses a processor, or would if one were free; not where that cannot be
-/// known.
-pub(crate) fn thread_runs(number: u32) -> bool {
-    process::runs(std::process::id(), number) == Some(true)
-}
-
 fn seconds_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -3,7 +3,7 @@
 //! taken twice, and of the threads that have not begun a job one at most stands in line for a GIL.
 
 use crate::queue::{
-    GIVE_WAY, LONG, LOST_LIMIT, Member, Order, PATIENCE, Queue, Rejected, ReplicaId,
+    GIVE_WAY, LONG, LOST_LIMIT, Member, Order, PATIENCE, Queue, Rejected, ReplicaId, Watch,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -218,7 +218,7 @@ impl Play {
                 self.returned.extend(self.queue.submit_to(id, job, self.now).err());
             }
             Step::Nudge => {
-                let members = self.queue.nudge(self.now);
+                let members = self.queue.nudge(self.now).members;
                 self.start(members);
             }
             Step::Wait => self.now += PATIENCE,
@@ -293,7 +293,7 @@ impl Play {
             }
             self.check();
             self.now += PATIENCE;
-            let members = self.queue.nudge(self.now);
+            let members = self.queue.nudge(self.now).members;
             moved |= !members.is_empty();
             self.start(members);
             if !moved && self.threads.iter().all(|thread| thread.member.orders.is_empty()) {
@@ -386,39 +386,28 @@ fn jobs_go_to_the_replica_that_is_free() {
     assert_eq!(running.count(), 2);
 }
 
-/// The kernel's number of a thread that waits for this to be dropped.
-fn blocked() -> (u32, std::sync::mpsc::Sender<()>) {
-    let (finish, finished) = std::sync::mpsc::channel();
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        tell.send(this_thread()).unwrap();
-        finished.recv()
-    });
-    let number = told.recv().unwrap();
-    while crate::status::thread_runs(number) {
-        std::thread::yield_now();
-    }
-    (number, finish)
-}
+/// A thread that has the GIL, or does not.
+#[derive(Debug)]
+struct Played(bool);
 
-fn this_thread() -> u32 {
-    rustix::thread::gettid().as_raw_pid().unsigned_abs()
+impl Watch for Played {
+    fn has_gil(&self) -> bool {
+        self.0
+    }
 }
 
 #[test]
 fn a_runner_that_computes_is_left_alone_until_its_request_takes_long() {
-    // This thread computes: it is the one that looks.
-    let (waiting, _finish) = blocked();
-    for (runner, is_followed) in [(this_thread(), false), (waiting, true)] {
+    for has_gil in [true, false] {
         let mut play = Play::new();
-        play.threads[0].member.is_thread(runner);
+        play.threads[0].member.watch_by(Arc::new(Played(has_gil)));
         settle(&mut play);
         play.submit();
         play.submit();
         assert!(play.go(0) && play.go(0));
         play.take(Step::Wait);
         play.take(Step::Nudge);
-        assert_eq!(play.threads.len() == 2, is_followed);
+        assert_eq!(play.threads.len(), if has_gil { 1 } else { 2 });
         play.now += LONG;
         play.take(Step::Nudge);
         assert_eq!(play.threads.len(), 2);

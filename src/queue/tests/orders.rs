@@ -82,7 +82,7 @@ fn a_thread_that_leaves_for_want_of_work_takes_no_job_with_it() {
         assert_eq!(served.len() + left, 1);
         // What was left is taken by the next thread.
         let late = now + PATIENCE;
-        let next = queue.nudge(late);
+        let next = queue.nudge(late).members;
         assert_eq!(next.len(), left);
         queue.close();
         let later: Vec<_> = next.into_iter().flat_map(|it| serve(it, late, None)).collect();
