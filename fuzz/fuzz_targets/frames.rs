@@ -33,7 +33,7 @@ use answer::Answer;
 use channel::{Channel, Frame, Lost};
 use error::{Code, Refusal};
 use fields::Fields;
-use job::{Job, Reload, Script, Task, Timeout};
+use job::{Ahead, Job, Reload, Script, Task, Timeout};
 use libfuzzer_sys::fuzz_target;
 use name::GroupName;
 use reply::{FilePart, Head, Level, LogEntry, Outcome, Part, Reply, Source, Verbosity};
