@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// How often a request looks at least whether its job still lies in the queue: after [`PATIENCE`] for each
 /// that waits, so that they look in turn, then after twice the time, and so on, up to this. While an
-/// application computes, which may end at any moment, it stays at the first time.
+/// application computes, which may end at any moment, the time stays as it is.
 const LONGEST_PATIENCE: Duration = Duration::from_millis(250);
 
 /// A request that an application group has taken. Dropping it tells the application that nobody

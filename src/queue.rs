@@ -47,7 +47,8 @@ const LONG: Duration = Duration::from_millis(10);
 /// as much as a request may take that is not to be interrupted.
 const GIVE_WAY: Duration = Duration::from_millis(1);
 
-/// Who has waited for the GIL for so long has it by the switch interval: who had it still computes.
+/// Whoever comes to the GIL so long after a job was taken may have it by the switch interval, from one that
+/// still computes.
 const INTERRUPTS: Duration = Duration::from_millis(5);
 
 /// How many threads of a group may be lost at least before it takes no more jobs: as many as a

@@ -67,6 +67,16 @@ pub struct Link {
     held_up: AtomicBool,
 }
 
+/// What comes of a reply that is not to wait.
+#[derive(Debug)]
+enum AtOnce {
+    Sent,
+    /// There is no room now, or another thread of the application speaks.
+    Busy(Reply),
+    /// The request end has let go.
+    Gone(Reply),
+}
+
 impl Link {
     pub(super) fn new(hold: Hold, listener: Option<Weak<dyn Listener>>) -> Arc<Self> {
         Arc::new(Self { hold, listener, held_up: AtomicBool::new(false) })
@@ -126,22 +136,11 @@ impl Link {
     ///
     /// The request end has let go.
     pub fn respond_at_once(&self, part: Part) -> Result<Option<Part>, Gone> {
-        let _turn = match self.hold.slot.turn.try_lock() {
-            Ok(turn) => turn,
-            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(Some(part)),
-        };
-        if self.request_gone() {
-            return Err(Gone);
-        }
-        let tagged = self.hold.tag(Message::Reply(Reply::Response(part)));
-        let Err(refused) = self.hold.slot.replies.sender.try_send(tagged) else {
-            self.tell();
-            return Ok(None);
-        };
-        match refused.into_inner().message {
-            Message::Reply(Reply::Response(part)) => Ok(Some(part)),
-            other => unreachable!("a part was sent and {other:?} came back"),
+        match self.send_at_once(Reply::Response(part)) {
+            AtOnce::Sent => Ok(None),
+            AtOnce::Gone(_) => Err(Gone),
+            AtOnce::Busy(Reply::Response(part)) => Ok(Some(part)),
+            AtOnce::Busy(other) => unreachable!("a part was sent and {other:?} came back"),
         }
     }
 
@@ -189,22 +188,9 @@ impl Link {
     /// now, or another thread of the application speaks.
     pub fn conclude_at_once(&self, last: Reply) -> Option<Reply> {
         self.hold.slot.ended.store(true, Ordering::Relaxed);
-        let _turn = match self.hold.slot.turn.try_lock() {
-            Ok(turn) => turn,
-            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
-            Err(TryLockError::WouldBlock) => return Some(last),
-        };
-        if self.request_gone() {
-            return None;
-        }
-        let tagged = self.hold.tag(Message::Reply(last));
-        let Err(refused) = self.hold.slot.replies.sender.try_send(tagged) else {
-            self.tell();
-            return None;
-        };
-        match refused.into_inner().message {
-            Message::Reply(last) => Some(last),
-            other => unreachable!("a reply was sent and {other:?} came back"),
+        match self.send_at_once(last) {
+            AtOnce::Busy(last) => Some(last),
+            AtOnce::Sent | AtOnce::Gone(_) => None,
         }
     }
 
@@ -247,23 +233,9 @@ impl Link {
     /// The request thread is busy or has gone, or another thread of the application speaks; the
     /// entry comes back.
     pub fn log(&self, entry: LogEntry) -> Result<(), LogEntry> {
-        // Within a turn as well: a request end that leaves makes room for the one message that may
-        // come too late, not for several.
-        let _turn = match self.hold.slot.turn.try_lock() {
-            Ok(turn) => turn,
-            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(entry),
-        };
-        if self.request_gone() {
-            return Err(entry);
-        }
-        let tagged = self.hold.tag(Message::Reply(Reply::Log(entry)));
-        let Err(refused) = self.hold.slot.replies.sender.try_send(tagged) else {
-            self.tell();
-            return Ok(());
-        };
-        match refused.into_inner().message {
-            Message::Reply(Reply::Log(entry)) => Err(entry),
+        match self.send_at_once(Reply::Log(entry)) {
+            AtOnce::Sent => Ok(()),
+            AtOnce::Busy(Reply::Log(entry)) | AtOnce::Gone(Reply::Log(entry)) => Err(entry),
             other => unreachable!("a log entry was sent and {other:?} came back"),
         }
     }
@@ -289,6 +261,28 @@ impl Link {
             Err(refused) => {
                 refused.message.into_log().into_iter().for_each(LogEntry::write_alone);
             }
+        }
+    }
+
+    /// Within a turn as well: a request end that leaves makes room for the one message that may come too
+    /// late, not for several.
+    fn send_at_once(&self, reply: Reply) -> AtOnce {
+        let _turn = match self.hold.slot.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => return AtOnce::Busy(reply),
+        };
+        if self.request_gone() {
+            return AtOnce::Gone(reply);
+        }
+        let tagged = self.hold.tag(Message::Reply(reply));
+        let Err(refused) = self.hold.slot.replies.sender.try_send(tagged) else {
+            self.tell();
+            return AtOnce::Sent;
+        };
+        match refused.into_inner().message {
+            Message::Reply(reply) => AtOnce::Busy(reply),
+            other => unreachable!("a reply was sent and {other:?} came back"),
         }
     }
 

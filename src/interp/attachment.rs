@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Where the word may be, in bytes from the begin of the state: in 3.12, and from 3.13 on.
+/// Where the word may be, in bytes from the beginning of the state: in 3.12, and from 3.13 on.
 const PLACES: [usize; 2] = [24, 32];
 
 /// The bit of the word.

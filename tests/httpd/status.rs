@@ -155,14 +155,11 @@ impl Threads {
 #[test]
 fn a_request_that_waits_for_something_is_seen_to_be_blocked() {
     let server = serve();
+    server.get("/echo").expect(200, "");
     std::thread::scope(|scope| {
         scope.spawn(|| server.get("/wait"));
         let blocked = Threads { serving: 1, running: 0, blocked: 1 };
-        let group = |status: Value| {
-            let groups = process_group_of(&status)["application_groups"].as_array()?.clone();
-            groups.into_iter().find(|group| group["name"] == "app")
-        };
-        eventually("it is seen", || (Threads::of(&group(json(&server))?) == blocked).then_some(()));
+        eventually("it is seen", || (Threads::of(&app(&json(&server))) == blocked).then_some(()));
         server.get("/release").expect(200, "");
     });
 }

@@ -5,7 +5,7 @@
 use crate::config::ServerConfig;
 use crate::log;
 use manifold::status::{Segment, count_death, take_part};
-use manifold::{Code, GroupName, Level, Refusal};
+use manifold::{Code, GroupName, Level};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,14 +39,12 @@ pub(crate) fn prepare(config: &ServerConfig) {
         match Segment::new() {
             Ok(segment) => drop(segments.insert(name, Arc::new(segment))),
             Err(error) => {
-                let refusal = Refusal::new(
-                    Code::CountersNotMade,
-                    format!(
-                        "nothing is counted for process group '{name}', and wsgi-status does not show \
-                         it: {error}. Its requests are served; raise httpd's limit of files or of memory."
-                    ),
+                let text = format!(
+                    "{}: nothing is counted for process group '{name}', and wsgi-status does not show it: \
+                     {error}. Its requests are served; raise httpd's limit of files or of memory.",
+                    Code::CountersNotMade
                 );
-                log::server(Level::Warning, &refusal.to_string());
+                log::server(Level::Warning, &text);
             }
         }
     }

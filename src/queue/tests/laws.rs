@@ -116,6 +116,18 @@ impl Play {
         play
     }
 
+    /// One replica, whose first thread has blocked in the first of three jobs.
+    fn with_a_blocked_runner() -> Self {
+        let mut play = Self::new();
+        settle(&mut play);
+        for _ in 0..3 {
+            play.submit();
+        }
+        assert!(play.go(0) && play.go(0));
+        play.take(Step::Block(0));
+        play
+    }
+
     fn enroll(&mut self) {
         let member = self.queue.enroll(self.now);
         member.admit();
@@ -354,13 +366,7 @@ fn a_runner_that_does_not_block_takes_all_jobs_and_nobody_else_is_asked() {
 
 #[test]
 fn a_runner_that_blocks_is_followed_by_another_thread_and_that_by_the_next() {
-    let mut play = Play::new();
-    settle(&mut play);
-    for _ in 0..3 {
-        play.submit();
-    }
-    assert!(play.go(0) && play.go(0));
-    play.take(Step::Block(0));
+    let mut play = Play::with_a_blocked_runner();
     play.take(Step::Nudge);
     assert_eq!(play.threads.len(), 1, "it is too early");
     play.take(Step::Wait);
@@ -417,13 +423,7 @@ fn a_runner_that_computes_is_left_alone_until_its_request_takes_long() {
 #[test]
 fn a_runner_gives_way_between_requests_to_one_that_has_stood_in_line_for_long() {
     for (waited, gives_way) in [(Duration::ZERO, false), (GIVE_WAY, true)] {
-        let mut play = Play::new();
-        settle(&mut play);
-        for _ in 0..3 {
-            play.submit();
-        }
-        assert!(play.go(0) && play.go(0));
-        play.take(Step::Block(0));
+        let mut play = Play::with_a_blocked_runner();
         play.take(Step::Wait);
         play.take(Step::Nudge);
         assert!(play.go(1) && play.go(1));

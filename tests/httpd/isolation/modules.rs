@@ -35,6 +35,19 @@ fn said(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// What is initialised in one phase only, as modules without a word about interpreters are.
+const SINGLE_PHASE: &str = "static struct PyModuleDef single = {PyModuleDef_HEAD_INIT, \"speed\"}; \
+                            return PyModule_Create(&single)";
+
+/// The script, with a module `speed` whose initialisation begins with `statements`.
+fn start(script: &Script<'_>, conf: Conf, statements: &str) -> Server {
+    Server::start_with(conf.and("WSGIPythonPath ${ROOT}/modules"), |root| {
+        write(root, &format!("apps/{}.wsgi", script.name), &script.text());
+        write(root, "modules/README", "for the tests");
+        compile(root, "speed", statements);
+    })
+}
+
 /// `/app` imports the module `speed`, or says why it cannot.
 fn site(more: &str, statements: &str) -> Server {
     let script = Script {
@@ -42,12 +55,7 @@ fn site(more: &str, statements: &str) -> Server {
         imports: "try:\n    import speed\n    said = 'imported'\nexcept ImportError as error:\n    said = str(error)",
         serve: "answer = said",
     };
-    let conf = Conf::new(&script.alias()).and("WSGIPythonPath ${ROOT}/modules").and(more);
-    Server::start_with(conf, |root| {
-        write(root, "apps/app.wsgi", &script.text());
-        write(root, "modules/README", "for the tests");
-        compile(root, "speed", statements);
-    })
+    start(&script, Conf::new(&script.alias()).and(more), statements)
 }
 
 const REFUSED: &str = "'module speed does not support loading in subinterpreters'";
@@ -89,25 +97,10 @@ fn a_module_that_never_returns_is_given_up_and_its_probe_is_gone() {
 #[test]
 fn a_module_without_a_gil_for_each_interpreter_is_never_mapped_there() {
     // A single-phase module would have run its initialisation by the time CPython refuses it.
-    let server = Server::start_with(
-        Conf::new(
-            "WSGIScriptAlias /app ${APPS}/app.wsgi application-group=app\n\
-             WSGIPythonPath ${ROOT}/modules",
-        ),
-        |root| {
-            let imports = "try:\n    import speed\nexcept ImportError:\n    pass\n\
-                           maps = open('/proc/self/maps').read()";
-            let script = Script { name: "app", imports, serve: "answer = 'speed.so' in maps" };
-            write(root, "apps/app.wsgi", &script.text());
-            write(root, "modules/README", "for the tests");
-            compile(
-                root,
-                "speed",
-                "static struct PyModuleDef single = {PyModuleDef_HEAD_INIT, \"speed\"}; \
-                    return PyModule_Create(&single)",
-            );
-        },
-    );
+    let imports = "try:\n    import speed\nexcept ImportError:\n    pass\n\
+                   maps = open('/proc/self/maps').read()";
+    let script = Script { name: "app", imports, serve: "answer = 'speed.so' in maps" };
+    let server = start(&script, Conf::new(&script.alias()), SINGLE_PHASE);
     assert_eq!(ask(&server, "app"), ("own".to_owned(), "False".to_owned()));
     assert!(moves(&server, "app").is_empty());
 }
@@ -117,12 +110,8 @@ fn without_a_probe_a_group_that_needs_a_module_moves_and_a_warning_says_so() {
     let script = Script { name: "app", imports: "import speed", serve: "answer = speed.__name__" };
     let conf = Conf::new(&script.alias())
         .inside_httpd("without that program there is no worker process")
-        .and("WSGIPythonPath ${ROOT}/modules\nWSGIDaemonWorker ${ROOT}/nothing");
-    let server = Server::start_with(conf, |root| {
-        write(root, "apps/app.wsgi", &script.text());
-        write(root, "modules/README", "for the tests");
-        compile(root, "speed", "(void)0");
-    });
+        .and("WSGIDaemonWorker ${ROOT}/nothing");
+    let server = start(&script, conf, "(void)0");
     assert_eq!(ask(&server, "app"), ("main".to_owned(), "'speed'".to_owned()));
     let warning = server.log().wait_for(&["MNF0038", ":warn]", "'speed'", "WSGIDaemonWorker"]);
     assert!(warning.contains("/nothing"), "{warning}");
@@ -133,17 +122,7 @@ fn without_a_probe_a_group_that_needs_a_module_moves_and_a_warning_says_so() {
 #[test]
 fn a_move_is_counted() {
     let script = Script { name: "app", imports: "import speed", serve: "answer = speed.__name__" };
-    let conf = Conf::new(&script.alias()).and("WSGIPythonPath ${ROOT}/modules").and(HANDLERS);
-    let server = Server::start_with(conf, |root| {
-        write(root, "apps/app.wsgi", &script.text());
-        write(root, "modules/README", "for the tests");
-        compile(
-            root,
-            "speed",
-            "static struct PyModuleDef single = {PyModuleDef_HEAD_INIT, \"speed\"}; \
-                return PyModule_Create(&single)",
-        );
-    });
+    let server = start(&script, Conf::new(&script.alias()).and(HANDLERS), SINGLE_PHASE);
     let (place, answer) = ask(&server, "app");
     assert_ne!(place, "own");
     assert_eq!(answer, "'speed'");
