@@ -270,6 +270,8 @@ impl Request {
                     answered.body.extend(tail.stored.iter().flat_map(content));
                     answered.outcome = end.or(end_behind);
                     if answered.outcome.is_some() {
+                        // Behind a part that had the response's end in it.
+                        answered.log.extend(self.0.logged().into_iter().map(|entry| entry.text));
                         return answered;
                     }
                 }
