@@ -33,15 +33,16 @@ struct Groups {
     closed: bool,
 }
 
-/// How a process may go after [`Runtime::finish`].
+/// What [`Runtime::finish`] leaves behind. The process is to go by `_exit` in any case: a thread whose
+/// work is done still runs the destructors of what is its own, which must not meet those that `exit`
+/// runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
     /// Nothing of ours runs any more.
     Nothing,
-    /// Daemon threads of applications, which end with the process. No destructor may run under
-    /// them, so leave by `_exit`.
+    /// Daemon threads of applications, which end with the process.
     Daemons,
-    /// Threads that should have ended by the deadline. Leave by `_exit`.
+    /// Threads that should have ended by the deadline.
     Threads,
 }
 

@@ -12,8 +12,10 @@
 //! | `child_stopping`, at once | fails every request that waits, so that httpd can join its threads |
 //! | pool cleanup (the threads are joined) | drains, runs `atexit`, ends the interpreters, within [`END_LIMIT`] |
 //!
-//! If a thread of ours is alive after that, the process ends by `_exit` as soon as httpd has
-//! written its logs: no destructor runs under a live thread.
+//! Where Python has run the process then ends by `_exit`, as soon as httpd has written its logs: no
+//! destructor of a library runs beside a thread that is alive, or that is just ending, which has
+//! destructors of its own to run: OpenSSL frees what belongs to a thread there, and to the process in
+//! `exit`.
 
 use crate::config::{self, ServerConfig};
 use crate::{boundary, daemons, log, preload, signals, status};
@@ -43,9 +45,6 @@ const LEAVE: u8 = 2;
 
 /// This child; set once, by `child_init`.
 static CHILD: OnceLock<Child> = OnceLock::new();
-
-/// Whether `exit` is to end the process without running any destructor.
-static LEAVE_BY_EXIT: AtomicBool = AtomicBool::new(false);
 
 pub(crate) struct Child {
     settings: Settings,
@@ -146,12 +145,8 @@ pub(crate) unsafe extern "C" fn init(pool: *mut apr_pool_t, server: *mut server_
                 Code::NotEnded
             );
             log::server(Level::Error, &text);
-            LEAVE_BY_EXIT.store(true, Ordering::SeqCst);
             child.orders.store(LEAVE, Ordering::SeqCst);
         }
-        // SAFETY: the function stays mapped; registered now, since it may be needed where nothing
-        // can be allocated.
-        unsafe { on_exit(exit_at_once, std::ptr::null_mut()) };
         // SAFETY: httpd passes the child's pool; forked programs need not run the cleanup.
         unsafe {
             apr_pool_cleanup_register(
@@ -191,22 +186,24 @@ pub(crate) unsafe extern "C" fn stopping(_pool: *mut apr_pool_t, graceful: c_int
     }
 }
 
-/// httpd clears the child's pool: its threads are joined, and the process is about to exit.
-/// Async-signal-safe.
+/// httpd clears the child's pool: its threads are joined, and the process is about to exit. As safe in
+/// a signal handler, where prefork calls it, as `exit`, which comes next.
 unsafe extern "C" fn leave(_: *mut c_void) -> c_int {
     let Some(child) = CHILD.get() else { return 0 };
-    if child.orders.load(Ordering::SeqCst) & LEAVE != 0 {
-        return 0;
+    if child.orders.load(Ordering::SeqCst) & LEAVE == 0 {
+        child.order(LEAVE);
+        // prefork may have stopped this very thread in the middle of one of our requests, with a lock
+        // held that the keeper needs and that nobody will ever let go.
+        let _ = child.wait_until_done(REQUEST_LIMIT)
+            // Otherwise a little longer than the keeper takes at most: it says itself what is left.
+            || child.underway.load(Ordering::SeqCst)
+                && child.wait_until_done(END_LIMIT - REQUEST_LIMIT + Duration::from_secs(1));
     }
-    child.order(LEAVE);
-    // prefork may have stopped this very thread in the middle of one of our requests, with a lock
-    // held that the keeper needs and that nobody will ever let go.
-    let ended = child.wait_until_done(REQUEST_LIMIT)
-        // Otherwise a little longer than the keeper takes at most: it says itself what is left.
-        || child.underway.load(Ordering::SeqCst)
-            && child.wait_until_done(END_LIMIT - REQUEST_LIMIT + Duration::from_secs(1));
-    if !ended {
-        LEAVE_BY_EXIT.store(true, Ordering::SeqCst);
+    if child.runtime.get().is_some() {
+        // Now, since what is registered last runs first: libraries that applications loaded have
+        // registered theirs meanwhile.
+        // SAFETY: the function stays mapped.
+        unsafe { on_exit(exit_at_once, std::ptr::null_mut()) };
     }
     0
 }
@@ -266,7 +263,6 @@ fn keep(child: &'static Child, log_thread: Option<JoinHandle<()>>) {
                     END_LIMIT.as_secs()
                 );
             }
-            LEAVE_BY_EXIT.store(left != Left::Nothing, Ordering::SeqCst);
             log::close();
             if let Some(thread) = log_thread {
                 let _ = thread.join();
@@ -281,13 +277,10 @@ unsafe extern "C" {
     fn on_exit(function: unsafe extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int;
 }
 
-/// Runs first of all that `exit` runs, since it was registered last: the C library's and every
-/// other library's destructors are skipped.
+/// The first thing that `exit` runs, and so the only one.
 unsafe extern "C" fn exit_at_once(status: c_int, _: *mut c_void) {
-    if LEAVE_BY_EXIT.load(Ordering::SeqCst) {
-        // SAFETY: it ends the process; httpd's logs were written when its pools were cleared.
-        unsafe { libc::_exit(status) };
-    }
+    // SAFETY: it ends the process; httpd's logs were written when its pools were cleared.
+    unsafe { libc::_exit(status) };
 }
 
 /// What the configuration and the MPM make of [`Settings`].

@@ -255,6 +255,27 @@ fn a_reminder_does_not_cut_exit_functions_short() {
     server.ended();
 }
 
+/// It registers with the C library what a library does that is loaded by an application: here it is a
+/// crash, so whether it has run is seen.
+const REGISTERING: &str = r#"
+import ctypes
+
+libc = ctypes.CDLL(None)
+libc.__cxa_atexit(ctypes.cast(libc.abort, ctypes.c_void_p), None, None)
+
+def handle_request(environ, start_response):
+    start_response("200 OK", [])
+    return [b"registered"]
+"#;
+
+#[test]
+fn no_librarys_destructor_runs_beside_threads_that_end() {
+    let conf = Conf::serving("own.wsgi");
+    let server = Server::start_with(conf, |root| write(root, "apps/own.wsgi", REGISTERING));
+    server.get("/").expect(200, "registered");
+    server.stop();
+}
+
 #[test]
 fn a_stop_before_the_first_request_ends_well() {
     for _ in 0..5 {
