@@ -21,6 +21,7 @@ mod application;
 pub use application::{ApplicationEnd, Link};
 
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, MutexGuard, Receiver, Sender, bounded};
+use crate::wait::receive;
 use crate::{Answer, Job, LogEntry, Reply, Store};
 use slab::Slab;
 use std::fmt;
@@ -76,7 +77,7 @@ struct Slot {
     /// Only one thread of an application speaks at a time; others wait here, detached.
     turn: Mutex<()>,
     /// The buffers of a job, while no job uses them.
-    job: Mutex<Box<Job>>,
+    job: Mutex<Option<Box<Job>>>,
     replies: Channel<Message>,
     answers: Channel<Option<Answer>>,
 }
@@ -157,7 +158,7 @@ impl Exchanges {
         let request = RequestEnd { hold: hold(Arc::clone(&slot)) };
         let link = Link::new(hold(Arc::clone(&slot)), listener);
         // Both ends are there: should `fill` panic, they let go.
-        let mut job = std::mem::take(&mut *lock(&slot.job));
+        let mut job = lock(&slot.job).take().unwrap_or_default();
         fill(&mut job);
         Some((request, ApplicationEnd::new(job, link)))
     }
@@ -289,10 +290,7 @@ impl RequestEnd {
     /// Waits for the next reply, no longer than `timeout` where one is given.
     pub fn next(&self, timeout: Option<Duration>) -> Next {
         let receiver = &self.hold.slot.replies.receiver;
-        self.next_of(|| match timeout {
-            Some(timeout) => receiver.recv_timeout(timeout).ok(),
-            None => receiver.recv().ok(),
-        })
+        self.next_of(|| receive(receiver, timeout))
     }
 
     /// The next reply that is there; [`Next::Timeout`] where none is.

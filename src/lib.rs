@@ -57,6 +57,7 @@ pub mod spool;
 pub mod status;
 mod succession;
 mod sync;
+mod wait;
 mod watchdog;
 mod wsgi;
 

@@ -13,3 +13,18 @@ pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 #[cfg(not(all(test, loom)))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
+
+/// Waits for a message, asleep from the beginning: `recv` of a channel spins before.
+#[cfg(not(all(test, loom)))]
+pub(crate) fn receive_asleep<T>(
+    receiver: &Receiver<T>,
+    limit: Option<std::time::Duration>,
+) -> Option<T> {
+    match limit {
+        None => crossbeam_channel::select! { recv(receiver) -> message => message.ok() },
+        Some(limit) => crossbeam_channel::select! {
+            recv(receiver) -> message => message.ok(),
+            default(limit) => None,
+        },
+    }
+}

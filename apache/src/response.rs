@@ -470,17 +470,22 @@ fn set_head(r: Request<'_>, head: &Head) {
     let record = r.record();
     for (name, value) in head.headers.iter() {
         let (key, value) = (r.copy(name), r.copy(value));
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         // SAFETY: the request's tables and the copies live as long as its pool.
         unsafe {
-            match name.to_ascii_lowercase().as_slice() {
-                b"content-type" => ap_set_content_type(r.raw(), value),
-                b"content-length" => apr_table_setn(record.headers_out, key, value),
+            if is("content-type") {
+                ap_set_content_type(r.raw(), value);
+            } else if is("content-length") {
+                apr_table_setn(record.headers_out, key, value);
+            } else if is("www-authenticate") {
                 // Kept when httpd makes an error page of its own.
-                b"www-authenticate" => apr_table_addn(record.err_headers_out, key, value),
+                apr_table_addn(record.err_headers_out, key, value);
+            } else if is("connection") {
                 // httpd looks for `close` in the first line only, and with `Protocols h2c` that
                 // one is its own. In one line with all others, what was said is done.
-                b"connection" => apr_table_mergen(record.headers_out, key, value),
-                _ => apr_table_addn(record.headers_out, key, value),
+                apr_table_mergen(record.headers_out, key, value);
+            } else {
+                apr_table_addn(record.headers_out, key, value);
             }
         }
     }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Variables that httpd makes for CGI programs and that are none of an application's business.
@@ -124,7 +124,7 @@ impl<'r> Variables<'r> {
         set(b"mod_wsgi.handler_script", handler_script);
         set(b"mod_wsgi.listener_host", r.text(connection.local_ip));
         set(b"mod_wsgi.listener_port", number(port_of(connection.local_addr)).as_bytes());
-        set(b"mod_wsgi.server_pid", number(process()).as_bytes());
+        set(b"mod_wsgi.server_pid", PROCESS.as_bytes());
         set(b"mod_wsgi.request_id", &self.request_id);
         let connection_id = r.text(connection.log_id);
         if !connection_id.is_empty() {
@@ -223,12 +223,11 @@ fn number(value: u32) -> String {
     value.to_string()
 }
 
-/// The number of this process. Each request needs it twice, and a process that serves requests forks none
-/// that does.
-fn process() -> u32 {
-    static PROCESS: OnceLock<u32> = OnceLock::new();
-    *PROCESS.get_or_init(std::process::id)
-}
+/// The number of this process, which serves requests, so none of its forks does.
+static PROCESS: LazyLock<String> = LazyLock::new(|| std::process::id().to_string());
+
+/// The same in hexadecimal.
+static PROCESS_HEX: LazyLock<String> = LazyLock::new(|| format!("{:x}", std::process::id()));
 
 /// The identifier that `ErrorLogFormat %L` prints, or one that no other request of this server has.
 fn request_id(r: Request<'_>) -> Cow<'_, [u8]> {
@@ -236,8 +235,8 @@ fn request_id(r: Request<'_>) -> Cow<'_, [u8]> {
     match r.text(r.record().log_id) {
         [] => {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let (process, start) = (process(), r.record().request_time);
-            Cow::Owned(format!("{start:x}-{process:x}-{count:x}").into_bytes())
+            let (process, start) = (&*PROCESS_HEX, r.record().request_time);
+            Cow::Owned(format!("{start:x}-{process}-{count:x}").into_bytes())
         }
         id => Cow::Borrowed(id),
     }

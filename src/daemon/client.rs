@@ -3,8 +3,9 @@
 
 use super::channel::{Channel, Frame, Lost};
 use super::wire::{self, FromWorker};
-use super::{Mark, Timeouts, offer_processor};
+use super::{Mark, Timeouts};
 use crate::status::{self, Counter, Counters};
+use crate::wait::offer_processor;
 use crate::wsgi::now;
 use crate::{Answer, Code, Event, GroupName, Job, LogEntry, Peer, Refusal, Reply, Store};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};

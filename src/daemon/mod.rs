@@ -32,19 +32,3 @@ pub use group::{
 pub use orders::{Orders, Preload};
 pub use settings::settings;
 pub use worker::{SERVE, SERVER_STOPS, descriptor, serve};
-
-/// How often the processor is offered to others before a thread sleeps; crossbeam's channels do it that often.
-const OFFERS: usize = 4;
-
-/// Offers the processor to others until something is there, a few times. What a thread waits for here is
-/// mostly about to come from one that has no processor, and then this takes less than to sleep and to be
-/// woken. Whether it is there.
-fn offer_processor(mut is_there: impl FnMut() -> bool) -> bool {
-    (0..OFFERS).any(|_| {
-        let found = is_there();
-        if !found {
-            std::thread::yield_now();
-        }
-        found
-    })
-}

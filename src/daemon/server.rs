@@ -2,15 +2,16 @@
 //! and one reads from all of them.
 #![forbid(unsafe_code)]
 
+use super::ProcessGroup;
 use super::activity::Activity;
 use super::channel::Channel;
 use super::connection::{Connection, Heard};
 use super::mark::Mark;
 use super::strangers::Strangers;
 use super::wire::Secret;
-use super::{ProcessGroup, offer_processor};
 use crate::conversation::queued_too_long;
 use crate::exchange::Listener;
+use crate::wait::offer_processor;
 use crate::{Conversation, GroupName, Job, Patience, Refusal, Runtime, Timeout};
 use rustix::event::{Timespec, epoll};
 use slab::Slab;

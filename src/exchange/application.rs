@@ -2,6 +2,7 @@
 
 use super::{Gone, Hold, Listener, Message, lock};
 use crate::sync::AtomicBool;
+use crate::wait::receive;
 use crate::{Answer, Job, LogEntry, Outcome, Part, Reply, Store};
 use crossbeam_channel::TrySendError;
 use std::sync::atomic::Ordering;
@@ -14,31 +15,32 @@ const LOG_PATIENCE: Duration = Duration::from_millis(250);
 /// The end of the interpreter thread: the job, and the link on which to talk about it.
 #[derive(Debug)]
 pub struct ApplicationEnd {
-    job: Box<Job>,
+    /// There until this is dropped.
+    job: Option<Box<Job>>,
     link: Arc<Link>,
 }
 
 impl ApplicationEnd {
     pub(super) fn new(job: Box<Job>, link: Arc<Link>) -> Self {
-        Self { job, link }
+        Self { job: Some(job), link }
     }
 
     /// What is to be done.
     pub fn job(&self) -> &Job {
-        &self.job
+        self.job.as_ref().expect("it is taken by nobody else")
     }
 
     /// Says that a thread has taken the job.
     pub fn start(&self) {
         self.link.start();
-        if let Some(started) = &self.job.started {
+        if let Some(started) = &self.job().started {
             started.set();
         }
     }
 
     /// Says that the job waits for a thread again, elsewhere. Nothing was sent to the client.
     pub(crate) fn wait_again(&self) {
-        if let Some(started) = &self.job.started {
+        if let Some(started) = &self.job().started {
             started.clear();
         }
         self.link.wait_again();
@@ -52,8 +54,10 @@ impl ApplicationEnd {
 
 impl Drop for ApplicationEnd {
     fn drop(&mut self) {
-        self.job.clear();
-        *lock(&self.link.hold.slot.job) = std::mem::take(&mut self.job);
+        if let Some(mut job) = self.job.take() {
+            job.clear();
+            *lock(&self.link.hold.slot.job) = Some(job);
+        }
     }
 }
 
@@ -219,7 +223,7 @@ impl Link {
         let _turn = lock(&self.hold.slot.turn);
         self.send(Message::Reply(question))?;
         loop {
-            let tagged = self.hold.slot.answers.receiver.recv().map_err(|_| Gone)?;
+            let tagged = receive(&self.hold.slot.answers.receiver, None).ok_or(Gone)?;
             if tagged.generation == self.hold.generation {
                 return tagged.message.ok_or(Gone);
             }

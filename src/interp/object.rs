@@ -2,6 +2,7 @@
 
 use super::Attached;
 use cpython_sys::*;
+use std::borrow::Cow;
 use std::ffi::{CStr, c_char};
 use std::ptr::NonNull;
 
@@ -282,14 +283,36 @@ impl<'py> Object<'py> {
         Ok(String::from_utf8_lossy(encoded.as_bytes().unwrap_or_default()).into_owned())
     }
 
+    /// The characters of this `str`, where all are ASCII.
+    fn as_ascii(&self) -> Option<&[u8]> {
+        let mut length = 0;
+        // SAFETY: attached; for anything but a str it raises.
+        let start = unsafe { PyUnicode_AsUTF8AndSize(self.as_ptr(), &raw mut length) };
+        if start.is_null() {
+            // SAFETY: attached.
+            unsafe { PyErr_Clear() };
+            return None;
+        }
+        // In UTF-8 all others are longer.
+        // SAFETY: attached, and it is a str.
+        if unsafe { PyUnicode_GetLength(self.as_ptr()) } != length {
+            return None;
+        }
+        // SAFETY: a str does not change, keeps its UTF-8, and lives at least as long as `self`.
+        Some(unsafe { std::slice::from_raw_parts(start.cast(), length.unsigned_abs()) })
+    }
+
     /// The characters of this `str` as ISO-8859-1; for anything else, and other characters, it
     /// raises.
-    pub(crate) fn to_latin1(&self) -> Result<Vec<u8>, Raised> {
+    pub(crate) fn to_latin1(&self) -> Result<Cow<'_, [u8]>, Raised> {
+        if let Some(ascii) = self.as_ascii() {
+            return Ok(Cow::Borrowed(ascii));
+        }
         // SAFETY: attached; for anything but a str it raises.
         let encoded = unsafe { PyUnicode_AsLatin1String(self.as_ptr()) };
         // SAFETY: a new reference or an exception.
         let encoded = unsafe { Self::from_owned(self.py, encoded) }?;
-        Ok(encoded.as_bytes().unwrap_or_default().to_vec())
+        Ok(Cow::Owned(encoded.as_bytes().unwrap_or_default().to_vec()))
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::{GIVE_WAY, INTERRUPTS, Order, Queue, ReplicaId, State, Waiting, Watch};
 use crate::sync::{Receiver, Sender, bounded};
-use crossbeam_channel::RecvTimeoutError;
+use crate::wait::receive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -101,21 +101,13 @@ impl<J> Member<J> {
     }
 
     fn wait(&self, limit: Option<Duration>) -> Order<J> {
-        let Some(limit) = limit else { return self.receive() };
-        match self.orders.recv_timeout(limit) {
-            Ok(order) => order,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                if self.withdraw() {
-                    Order::Leave
-                } else {
-                    self.receive()
-                }
-            }
+        if let Some(order) = receive(&self.orders, limit) {
+            return order;
         }
-    }
-
-    fn receive(&self) -> Order<J> {
-        self.orders.recv().expect("it keeps a sender itself")
+        if self.withdraw() {
+            return Order::Leave;
+        }
+        receive(&self.orders, None).expect("it keeps a sender itself")
     }
 
     /// Waits no more, unless an order has been given.

@@ -112,6 +112,14 @@ impl<T> Receiver<T> {
     }
 }
 
+/// As [`Receiver::recv`], or [`Receiver::recv_timeout`].
+pub(crate) fn receive_asleep<T>(receiver: &Receiver<T>, limit: Option<Duration>) -> Option<T> {
+    match limit {
+        None => receiver.recv().ok(),
+        Some(limit) => receiver.recv_timeout(limit).ok(),
+    }
+}
+
 /// The holders of a slot, two at most. Each leaves a note before it lets go, in a way that orders
 /// nothing by itself; the last one must find all of them.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! Calling functions of a hook script: what decides about access, users, groups and where a
 //! request is served.
 
-use super::residents::dict;
 use super::{Residents, environ, errors, script};
 use crate::exchange::{ApplicationEnd, Link};
 use crate::interp::class::{self, Methods};
@@ -13,14 +12,6 @@ use cpython_sys::*;
 use std::cell::RefCell;
 use std::ffi::CStr;
 use std::sync::Arc;
-
-/// What every environ of a hook takes from those of requests.
-const COMMON: [&CStr; 4] = [
-    c"apache.version",
-    c"mod_wsgi.version",
-    c"mod_wsgi.process_group",
-    c"mod_wsgi.application_group",
-];
 
 /// Calls the functions of a job's script one after the other, with one environ. The first that
 /// fails is the last.
@@ -112,10 +103,12 @@ fn value(returned: &Object<'_>) -> Result<Value, Raised> {
         return Ok(Value::Bytes(bytes.to_vec()));
     }
     if returned.is_instance_of(Py_TPFLAGS_UNICODE_SUBCLASS) {
-        return Ok(returned.to_latin1().map(Value::Text).unwrap_or_else(|raised| {
-            drop(Exception::take(returned.py(), raised));
-            Value::Other("str with characters beyond ISO-8859-1".to_owned())
-        }));
+        return Ok(returned.to_latin1().map(|text| Value::Text(text.into_owned())).unwrap_or_else(
+            |raised| {
+                drop(Exception::take(returned.py(), raised));
+                Value::Other("str with characters beyond ISO-8859-1".to_owned())
+            },
+        ));
     }
     Ok(Value::Other(returned.type_name()))
 }
@@ -163,13 +156,7 @@ impl<'py> Surroundings<'py> {
         let errors = errors::stream(&residents.errors_class.get(py), Some(end.link()))?;
         let tls = Tls { link: RefCell::new(Some(Arc::clone(end.link()))), https: job.https };
         let tls = class::instance(&residents.tls_class.get(py), tls)?;
-        let (environ, base) = (dict(py)?, residents.base_environ.get(py));
-        for name in COMMON {
-            if let Some(value) = base.item_named(name) {
-                environ.set_item_named(name, &value)?;
-            }
-        }
-        environ::add_variables(py, residents, job, &environ)?;
+        let environ = environ::of_hook(py, residents, job)?;
         environ.set_item_named(c"wsgi.errors", &errors)?;
         for (index, name) in [c"mod_ssl.is_https", c"mod_ssl.var_lookup"].into_iter().enumerate() {
             environ.set_item_named(name, &class::function(&tls, FUNCTIONS.row(index))?)?;
@@ -233,7 +220,7 @@ unsafe extern "C" fn var_lookup(
             let message = format!("a variable's name must be str, not {}", name.type_name());
             return Err(type_error(py, &message));
         }
-        let name = name.to_latin1()?;
+        let name = name.to_latin1()?.into_owned();
         let over = || runtime_error(py, "var_lookup() was called after its request had ended");
         let Some(link) = tls.link.borrow().clone() else {
             return Err(over());

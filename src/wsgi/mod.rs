@@ -26,6 +26,7 @@ mod running;
 mod script;
 mod search_path;
 mod serve;
+mod shapes;
 
 pub(crate) use environ::now;
 pub use residents::COMPATIBLE_VERSION;

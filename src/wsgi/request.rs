@@ -8,6 +8,7 @@ use crate::interp::object::{os_error, runtime_error, type_error, value_error};
 use crate::interp::{Attached, Kept, Object, Raised};
 use crate::{Head, Part, Spool};
 use cpython_sys::*;
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -324,6 +325,7 @@ fn head<'py>(
     let status_line = native_string(py, status, "status")?;
     let code =
         header::status_code(&status_line).map_err(|error| invalid(py, error, &status_line))?;
+    let status_line = status_line.into_owned();
     let mut head = Head { status: code, status_line, ..Head::default() };
     let mut index = 0;
     // The list can change while names and values are looked at, so its length is asked each time.
@@ -374,11 +376,11 @@ fn name_and_value<'py>(py: Attached<'py>, pair: &Object<'py>) -> Result<[Object<
 }
 
 /// The bytes of PEP 3333's native string: one for each character.
-fn native_string<'py>(
+fn native_string<'a, 'py>(
     py: Attached<'py>,
-    text: &Object<'py>,
+    text: &'a Object<'py>,
     what: &str,
-) -> Result<Vec<u8>, Raised> {
+) -> Result<Cow<'a, [u8]>, Raised> {
     if !text.is_instance_of(Py_TPFLAGS_UNICODE_SUBCLASS) {
         return Err(type_error(py, &format!("{what} must be str, not {}", text.type_name())));
     }

@@ -1,5 +1,6 @@
 //! What an interpreter keeps from one request to the next.
 
+use super::environ::Environs;
 use super::extensions::Judge;
 use super::running::{self, Running};
 use super::script::{Failure, Scripts};
@@ -13,15 +14,10 @@ use crate::options::Resolved;
 use crate::{GroupName, Script, Settings};
 use cpython_sys::*;
 use std::cell::{RefCell, RefMut};
-use std::collections::HashMap;
 use std::ffi::CStr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// How many names of environ keys are kept as Python objects. Header names come from clients, so
-/// there has to be an end to it.
-const KEY_LIMIT: usize = 512;
 
 /// The version of mod_wsgi whose behaviour applications can rely on.
 pub const COMPATIBLE_VERSION: (i32, i32, i32) = (6, 1, 1);
@@ -38,14 +34,12 @@ pub(crate) struct Residents {
     pub(super) tls_class: Kept,
     /// Formats a traceback without the messages of exceptions.
     pub(super) frames: Kept,
-    /// What every environ of this interpreter has in common.
-    pub(super) base_environ: Kept,
+    pub(super) environs: Environs,
     /// `mod_wsgi.RequestTimeout`.
     pub(crate) request_timeout: Kept,
     pub(super) scripts: Scripts,
     pub(super) running: Arc<Running>,
     pub(super) events: Events,
-    keys: Guarded<HashMap<Box<[u8]>, Kept>>,
     exit: ExitFunctions,
     search_path: SearchPath,
     /// Formats a stack, where somebody watches requests.
@@ -78,7 +72,7 @@ impl Events {
 
 /// Data that only threads attached to its interpreter touch, one at a time.
 #[derive(Default)]
-pub(super) struct Guarded<T>(RefCell<T>);
+pub(super) struct Guarded<T>(pub(super) RefCell<T>);
 
 // SAFETY: access takes the proof of being attached, so the interpreter's GIL orders it; and no
 // borrow lasts over anything that could let the GIL go.
@@ -185,8 +179,6 @@ impl Residents {
         base.set_item_named(c"mod_wsgi.version", &version)?;
         base.set_item_named(c"mod_wsgi.process_group", &process_group)?;
         base.set_item_named(c"mod_wsgi.application_group", &name)?;
-        base.set_item_named(c"mod_wsgi.queue_start", &Object::float(py, 0.0)?)?;
-        base.set_item_named(c"mod_wsgi.daemon_start", &Object::float(py, 0.0)?)?;
 
         Ok(Self {
             group: group.clone(),
@@ -197,7 +189,7 @@ impl Residents {
             sendable_file: Kept::new(bootstrap.attribute(c"sendable_file")?),
             tls_class: Kept::new(hook::class(py)?),
             frames: Kept::new(bootstrap.attribute(c"frames")?),
-            base_environ: Kept::new(base),
+            environs: Environs::new(py, base)?,
             request_timeout: Kept::new(bootstrap.attribute(c"RequestTimeout")?),
             scripts: Scripts::new(judge),
             running,
@@ -208,7 +200,6 @@ impl Residents {
                 signal: Kept::new(events.attribute(c"process_signal")?),
                 observation: Kept::new(events.attribute(c"Observation")?),
             },
-            keys: Guarded(RefCell::default()),
             exit: ExitFunctions {
                 join_threads: Kept::new(bootstrap.attribute(c"join_threads")?),
                 run_exit_callbacks: Kept::new(bootstrap.attribute(c"run_exit_callbacks")?),
@@ -216,19 +207,6 @@ impl Residents {
             search_path,
             format_stack,
         })
-    }
-
-    /// The `str` of an environ key, made once for each name that comes often.
-    pub(super) fn key<'py>(&self, py: Attached<'py>, name: &[u8]) -> Result<Object<'py>, Raised> {
-        let mut keys = self.keys.borrow(py);
-        if let Some(key) = keys.get(name) {
-            return Ok(key.get(py));
-        }
-        let key = Object::latin1(py, name)?;
-        if keys.len() < KEY_LIMIT {
-            keys.insert(name.into(), Kept::new(key.clone()));
-        }
-        Ok(key)
     }
 
     /// Whether there is something to tidy up when no client waits for it.
@@ -324,9 +302,8 @@ impl Residents {
         for kept in [self.request_class, self.input_class, self.errors_class, self.tls_class] {
             drop(kept.release(py));
         }
-        for kept in [self.frames, self.base_environ] {
-            drop(kept.release(py));
-        }
+        drop(self.frames.release(py));
+        self.environs.release(py);
         if let Some(kept) = self.format_stack {
             drop(kept.release(py));
         }
@@ -337,9 +314,6 @@ impl Residents {
             drop(kept.release(py));
         }
         self.running.release(py);
-        for (_, key) in self.keys.0.into_inner() {
-            drop(key.release(py));
-        }
         self.scripts.release(py);
     }
 }

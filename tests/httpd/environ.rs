@@ -342,6 +342,60 @@ fn each_request_has_a_fresh_environ() {
     }
 }
 
+/// More shapes of requests than an interpreter keeps, each often enough that it takes fresh values.
+#[test]
+fn environs_of_clients_with_different_headers_do_not_mix() {
+    // Two names come twice: first as the configuration says, which is another value for each request.
+    let conf = show().with("env").with("setenvif").and(
+        "WSGIPassAuthorization On\nSetEnv HTTP_AUTHORIZATION configured\n\
+         SetEnvIf X4 (.+) mod_wsgi.callable_object=$1",
+    );
+    let server = Server::start(conf);
+    for round in 0..1500_usize {
+        // Most requests have one of three shapes, the others one of 256.
+        let often = [0, 0b1010_1011, 0b0111_1101][round % 3];
+        let shape = if round % 4 == 0 { round / 4 % 256 } else { often };
+        let mut names: Vec<_> = (0..8).filter(|bit| shape >> bit & 1 == 1).collect();
+        let places = round / 100 % names.len().max(1);
+        names.rotate_left(places);
+        let mut sent = vec![("HTTP_HOST".to_owned(), "same.test".to_owned())];
+        for name in names {
+            // Some values are the same each time, some differ, one is secret and one is long.
+            let value = match name {
+                0 | 1 => "always".to_owned(),
+                2 => "x".repeat(round % 1000),
+                _ => format!("{name} of {round}"),
+            };
+            let header = if name == 3 { "AUTHORIZATION".to_owned() } else { format!("X{name}") };
+            sent.push((format!("HTTP_{header}"), value));
+        }
+        let mut request = Request::get(&format!("/{}?{round}", round % 5));
+        // What the client sends comes behind what the configuration says, under the same name.
+        let configured = ("HTTP_AUTHORIZATION".to_owned(), "configured".to_owned());
+        for (name, value) in &sent {
+            request = request.header(name.trim_start_matches("HTTP_"), value);
+        }
+        if shape >> 3 & 1 == 0 {
+            sent.push(configured);
+        }
+        let answer = server.send(&request);
+        let text = answer.text();
+        let mut seen: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.split_once('\t'))
+            .filter(|(name, _)| name.starts_with("HTTP_") && *name != "HTTP_CONNECTION")
+            .map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned()))
+            .collect();
+        seen.sort();
+        sent.sort();
+        assert_eq!(seen, sent, "round {round}");
+        assert_eq!(answer.fact("QUERY_STRING"), format!("'{round}'"));
+        assert_eq!(answer.fact("REQUEST_URI"), format!("'/{}?{round}'", round % 5));
+        assert_eq!(answer.fact("mod_wsgi.callable_object"), "'handle_request'");
+        absent(&answer, &["left.behind"]);
+    }
+}
+
 #[test]
 fn http_1_0_is_served_and_named() {
     let server = Server::start(show());
