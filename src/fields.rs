@@ -17,6 +17,11 @@ struct End {
 }
 
 impl Fields {
+    /// Without any, with room for so many that have so many bytes together.
+    pub fn with_capacity(fields: usize, bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(fields) }
+    }
+
     /// Adds a field after all others.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
         self.bytes.extend_from_slice(name);

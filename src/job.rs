@@ -138,12 +138,13 @@ impl Job {
     }
 
     /// Looks whether the script has changed, so that the interpreter's thread need not: for a request
-    /// thread that sees the same files.
-    pub fn look_at_script(&mut self) {
+    /// thread that sees the same files. `seen` is when its file had been changed last, in microseconds
+    /// since 1970, where somebody has looked for this request already.
+    pub fn look_at_script(&mut self, seen: Option<i64>) {
         let script = self.script.as_ref().filter(|script| script.path.is_absolute());
         self.script_modified = match self.reload {
             Reload::Never => None,
-            _ => script.and_then(|script| script.modified()),
+            _ => seen.or_else(|| script.and_then(|script| script.modified())),
         };
     }
 

@@ -84,7 +84,7 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
         job.is_idle_talk = rules.ignore_activity.unwrap_or(false);
         // Under a root directory of its own the process sees another file there.
         if daemon.is_none_or(|group| group.identity.chroot.is_none()) {
-            job.look_at_script();
+            job.look_at_script(modified(r, &seen.script));
         }
         job.verbosity = log::request_verbosity(r);
         job.ahead = ahead.into();
@@ -110,6 +110,15 @@ fn answer(r: Request<'_>, config: &DirectoryConfig, target: &Target<'_>) -> c_in
 /// The file that the URL of a request stands for. A handler script is another one, the administrator's.
 fn file<'r>(r: Request<'r>) -> &'r Path {
     Path::new(OsStr::from_bytes(r.text(r.record().filename)))
+}
+
+/// When a script had been changed last, where httpd has looked at it for this request, since it is the file
+/// that the URL stands for.
+fn modified(r: Request<'_>, script: &Script) -> Option<i64> {
+    let record = r.record();
+    let seen = &record.finfo;
+    let is_known = seen.filetype == APR_REG && seen.valid & APR_FINFO_MTIME as apr_int32_t != 0;
+    (is_known && r.text(record.filename) == script.path_bytes()).then_some(seen.mtime)
 }
 
 /// The process group that serves a request, unless httpd does.

@@ -148,16 +148,17 @@ impl<'py> Object<'py> {
     /// The attribute, or `None` where there is none of that name. Another exception than
     /// `AttributeError`, raised while looking, is one here as well.
     pub(crate) fn attribute_if_any(&self, name: &CStr) -> Result<Option<Self>, Raised> {
-        match self.attribute(name) {
-            Ok(found) => Ok(Some(found)),
-            // SAFETY: an exception is set, and AttributeError lives as long as the interpreter.
-            Err(Raised) if unsafe { PyErr_ExceptionMatches(PyExc_AttributeError) } != 0 => {
-                // SAFETY: attached.
-                unsafe { PyErr_Clear() };
-                Ok(None)
-            }
-            Err(Raised) => Err(Raised),
-        }
+        // SAFETY: attached; it returns a new reference or raises.
+        let name = unsafe { Self::from_owned(self.py, PyUnicode_FromString(name.as_ptr())) }?;
+        let mut found = std::ptr::null_mut();
+        // Nothing is raised, nor a message made for it, where there is none, from 3.13 on.
+        // SAFETY: attached, and both are live objects; it fills a new reference or null.
+        let status = unsafe {
+            compat::PyObject_GetOptionalAttr(self.as_ptr(), name.as_ptr(), &raw mut found)
+        };
+        done(status)?;
+        // SAFETY: see above.
+        Ok(unsafe { Self::from_owned(self.py, found) }.ok())
     }
 
     pub(crate) fn set_attribute(&self, name: &CStr, value: &Object<'py>) -> Result<(), Raised> {

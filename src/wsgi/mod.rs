@@ -3,7 +3,7 @@
 //!
 //! - [`residents`]: what an interpreter keeps from one request to the next.
 //! - [`script`]: loading a script and finding its callable.
-//! - [`environ`]: the dictionary an application is called with.
+//! - [`environ`]: the dictionary an application is called with; [`shapes`]: made from an earlier one.
 //! - [`request`]: `start_response` and `write`.
 //! - [`input`]: the request body, `wsgi.input`.
 //! - [`errors`]: the streams `wsgi.errors`, `sys.stderr` and `sys.stdout`.

@@ -6,7 +6,7 @@ use crate::header::{self, HeaderError};
 use crate::interp::class::{self, Methods};
 use crate::interp::object::{os_error, runtime_error, type_error, value_error};
 use crate::interp::{Attached, Kept, Object, Raised};
-use crate::{Head, Part, Spool};
+use crate::{Fields, Head, Part, Spool};
 use cpython_sys::*;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 /// The most of a block that is under way in one message.
 const PIECE: usize = 256 * 1024;
+
+/// How long a header mostly is at most, in bytes.
+const HEADER: usize = 48;
 
 /// How long a client may be behind until the rest of a block is put aside, which costs a copy. The
 /// request thread waits for less.
@@ -326,7 +329,10 @@ fn head<'py>(
     let code =
         header::status_code(&status_line).map_err(|error| invalid(py, error, &status_line))?;
     let status_line = status_line.into_owned();
-    let mut head = Head { status: code, status_line, ..Head::default() };
+    // SAFETY: attached, and it is a list.
+    let count = unsafe { PyList_GET_SIZE(headers.as_ptr()) }.unsigned_abs();
+    let fields = Fields::with_capacity(count, count * HEADER);
+    let mut head = Head { status: code, status_line, headers: fields, ..Head::default() };
     let mut index = 0;
     // The list can change while names and values are looked at, so its length is asked each time.
     // SAFETY: attached, and it is a list.

@@ -88,7 +88,7 @@ fn call_functions(
             job.https = tls::is_https(r);
             job.script = Some(Arc::clone(&hook.script));
             job.reload = config.script_reloading.unwrap_or(Reload::Module);
-            job.look_at_script();
+            job.look_at_script(None);
             job.verbosity = log::request_verbosity(r);
         })
         .map_err(refused)?;
