@@ -1,6 +1,8 @@
 """What the servers are asked for, and what is measured of it."""
 
 import dataclasses
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from types import MappingProxyType
@@ -74,7 +76,7 @@ def all_workloads():
         Workload("sleep", "20 ms of sleep", "/sleep20", 13, SCRIPTS),
         Workload("mix", "95 % of 13 bytes, 5 % of 20 ms of CPU", "/hello", 13, (*SCRIPTS, *IN_TWO), request=slow),
         Workload("groups", "two groups of 20 ms of CPU, 8 clients each", "/cpu20", 13, grouped, _two_groups),
-        Workload("hog", "13 bytes beside another group that computes", "/hello", 13, grouped, _hog),
+        Workload("hog", "13 bytes beside another group that computes", "/hello", 13, ("null", *grouped), _hog),
         Workload("slow", "13 bytes beside 30 stalled downloads of 8 MB", "/hello", 13, (*grouped, "gunicorn"), _slow,
                  more=small_buffers),
         Workload("start", "from the start to the first response of Flask", "/hello", 13, SCRIPTS, _cold_start,
@@ -144,9 +146,23 @@ def _two_groups(server, workload, plan):
     return _loaded(server, workload, plan, [("/cpu20", half), ("/other/cpu20", half)])
 
 
+class _Busy:
+    """A process that computes all the time: the hog beside a server that runs no Python."""
+
+    def __init__(self):
+        self.process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+
+    def end(self):
+        self.stop()
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
 def _hog(server, workload, plan):
     alone = _one_load(server, workload, plan)
-    hog = Wrk(server, "/other/cpu20", workload.length, plan.seconds + 1, 1)
+    hog = _Busy() if server.name == "null" else Wrk(server, "/other/cpu20", workload.length, plan.seconds + 1, 1)
     try:
         beside = _one_load(server, workload, plan)
         hog.end()

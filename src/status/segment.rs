@@ -181,7 +181,7 @@ impl Segment {
                 return index + 1;
             }
         }
-        let more = |used: u32| ((used as usize) < SLOTS).then_some(used + 1);
+        let more = |used: u32| ((used as usize) < SLOTS).then(|| used + 1);
         let (taken, seen) = (Ordering::AcqRel, Ordering::Acquire);
         let Ok(index) = self.table().used.fetch_update(taken, seen, more) else { return 0 };
         // Whatever others have written to the word, it is no place outside of the table.

@@ -251,6 +251,16 @@ fn what_was_counted_survives_the_death_of_its_process_and_a_restart() {
 }
 
 #[test]
+fn where_there_is_no_memory_for_counters_requests_are_served_and_a_line_says_why() {
+    // Files may have 100 KiB, in blocks of 512 bytes: the counters have more, and are a file to the kernel.
+    let server = Server::start(conf().behind("trap '' XFSZ; ulimit -f 200"));
+    assert_eq!(server.get("/").status, 200);
+    server.log().wait_for(&[":warn]", "MNF0054", "cannot share what they count", "File too large"]);
+    json(&server);
+    server.stop();
+}
+
+#[test]
 fn a_real_parser_reads_what_prometheus_is_given() {
     let server = Server::start(
         Conf::serving("metrics.wsgi").and("WSGIApplicationGroup \"quo\\\"ted\"").and(HANDLERS),

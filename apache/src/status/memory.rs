@@ -40,8 +40,9 @@ pub(crate) fn prepare(config: &ServerConfig) {
             Ok(segment) => drop(segments.insert(name, Arc::new(segment))),
             Err(error) => {
                 let text = format!(
-                    "{}: nothing is counted for process group '{name}', and wsgi-status does not show it: \
-                     {error}. Its requests are served; raise httpd's limit of files or of memory.",
+                    "{}: processes of process group '{name}' cannot share what they count, so wsgi-status shows \
+                     nothing of it, or of httpd's own only the one that answers: {error}. Requests are \
+                     served; raise httpd's limit of files or of memory.",
                     Code::CountersNotMade
                 );
                 log::server(Level::Warning, &text);

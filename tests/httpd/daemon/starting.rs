@@ -115,7 +115,8 @@ fn a_full_file_system_at_the_socket_is_a_503_until_there_is_room() {
 fn a_start_that_fails_half_way_leaves_no_socket_behind() {
     let conf = groups("WSGIDaemonProcess one processes=2\nWSGIDaemonProcess two");
     // The second group's socket cannot be made: a folder has its name.
-    let (root, said) = fails_to_start(&conf, "mkdir -p run/wsgi.$$.0.2.sock/in/the/way");
+    let conf = conf.behind("mkdir -p run/wsgi.$$.0.2.sock/in/the/way");
+    let (root, said) = fails_to_start(&conf);
     assert!(said.contains("MNF0045") && said.contains("'two'"), "{said}");
     let left: Vec<_> = fs::read_dir(root.path().join("run")).expect("a folder").flatten().collect();
     assert_eq!(left.len(), 1, "{left:?}");

@@ -36,6 +36,7 @@ pub(crate) struct Conf {
     python_home: Option<String>,
     inside_httpd: bool,
     environment: Vec<(&'static str, String)>,
+    before: Option<&'static str>,
 }
 
 impl Conf {
@@ -53,6 +54,7 @@ impl Conf {
             python_home,
             inside_httpd: false,
             environment: Vec::new(),
+            before: None,
         };
         conf.and(text)
     }
@@ -124,6 +126,20 @@ impl Conf {
     pub(crate) fn environment(mut self, name: &'static str, value: &str) -> Conf {
         self.environment.push((name, value.to_owned()));
         self
+    }
+
+    /// What a shell does, which then becomes httpd.
+    pub(crate) fn behind(mut self, before: &'static str) -> Conf {
+        self.before = Some(before);
+        self
+    }
+
+    /// The command that starts httpd, without its arguments, for `Server`.
+    pub(super) fn command(&self) -> Command {
+        let Some(before) = self.before else { return Command::new(httpd()) };
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("{before}\nexec \"$@\"")).arg("sh").arg(httpd());
+        command
     }
 
     /// The variables, for `Server`. `${ROOT}` in a value is the server root.

@@ -5,14 +5,14 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use tempfile::TempDir;
 
 use super::gate::{Flags, Gate};
 use super::process::{Descriptor, children_of, connections_held_at, is_asleep, is_over, spawn};
-use super::{Client, Conf, ErrorLog, PATIENCE, Request, Response, conf, eventually};
+use super::{Client, Conf, ErrorLog, PATIENCE, Request, Response, eventually};
 
 /// A running httpd, in a server root that goes with it.
 pub(crate) struct Server {
@@ -280,7 +280,7 @@ impl Server {
         let file = root.path().join("conf/httpd.conf");
         fs::write(&file, &text).expect("httpd.conf is written");
         let said = File::create(root.path().join("logs/said")).expect("a file for httpd's output");
-        let mut command = Command::new(conf::httpd());
+        let mut command = conf.command();
         command
             .arg("-d")
             .arg(root.path())
@@ -427,14 +427,12 @@ impl Drop for Server {
     }
 }
 
-/// Starts httpd where it does not start, and returns its server root and all that it said. `before` is
-/// what a shell does in the root first, which then becomes httpd.
-pub(crate) fn fails_to_start(conf: &Conf, before: &str) -> (TempDir, String) {
+/// Starts httpd where it does not start, in its server root, and returns that and all that it said.
+pub(crate) fn fails_to_start(conf: &Conf) -> (TempDir, String) {
     let root = make_root();
     let file = root.path().join("conf/httpd.conf");
     fs::write(&file, conf.render(root.path(), free_port())).expect("httpd.conf is written");
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(format!("{before}\nexec \"$@\"")).arg("sh").arg(conf::httpd());
+    let mut command = conf.command();
     command.current_dir(root.path()).arg("-d").arg(root.path()).arg("-f").arg(&file);
     command.args(["-D", "FOREGROUND"]).stdin(Stdio::null()).stdout(Stdio::piped());
     let child = spawn(command).expect("a shell");
