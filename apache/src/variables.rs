@@ -226,16 +226,13 @@ fn number(value: u32) -> String {
 /// The number of this process, which serves requests, so none of its forks does.
 static PROCESS: LazyLock<String> = LazyLock::new(|| std::process::id().to_string());
 
-/// The same in hexadecimal.
-static PROCESS_HEX: LazyLock<String> = LazyLock::new(|| format!("{:x}", std::process::id()));
-
 /// The identifier that `ErrorLogFormat %L` prints, or one that no other request of this server has.
 fn request_id(r: Request<'_>) -> Cow<'_, [u8]> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     match r.text(r.record().log_id) {
         [] => {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let (process, start) = (&*PROCESS_HEX, r.record().request_time);
+            let (process, start) = (&*PROCESS, r.record().request_time);
             Cow::Owned(format!("{start:x}-{process}-{count:x}").into_bytes())
         }
         id => Cow::Borrowed(id),

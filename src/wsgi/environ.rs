@@ -1,21 +1,20 @@
 //! The dictionary an application is called with (PEP 3333, "environ Variables").
 
 use super::Residents;
-use super::residents::{Guarded, dict};
+use super::residents::dict;
 use super::shapes::Shapes;
 use crate::Job;
 use crate::interp::{Attached, Kept, Object, Raised};
-use std::cell::RefCell;
 use std::ffi::CStr;
 
 /// What environs are made of, in one interpreter.
 pub(super) struct Environs {
     /// Of requests.
-    requests: Guarded<Shapes>,
+    requests: Shapes,
     /// Of hooks.
-    hooks: Guarded<Shapes>,
-    /// The names of what is made for each request, as [`Given`] counts them.
-    given: [Kept; GIVEN.len()],
+    hooks: Shapes,
+    /// The names of [`GIVEN`].
+    given: Vec<Kept>,
     http: Kept,
     https: Kept,
 }
@@ -31,19 +30,6 @@ const GIVEN: [&CStr; 8] = [
     c"mod_wsgi.application_start",
     c"mod_wsgi.thread_id",
 ];
-
-/// Places in [`GIVEN`].
-#[derive(Clone, Copy)]
-enum Given {
-    UrlScheme,
-    Input,
-    Errors,
-    RequestStart,
-    QueueStart,
-    DaemonStart,
-    ApplicationStart,
-    ThreadId,
-}
 
 /// What every environ of a hook takes from those of requests.
 const OF_HOOKS: [&CStr; 4] = [
@@ -63,29 +49,22 @@ impl Environs {
             }
         }
         // So that a copy has their places.
-        let (none, zero) = (Object::none(py), Object::float(py, 0.0)?);
         for name in GIVEN {
-            let unless_given = match name.to_bytes() {
-                b"mod_wsgi.queue_start" | b"mod_wsgi.daemon_start" => &zero,
-                _ => &none,
-            };
-            base.set_item_named(name, unless_given)?;
+            base.set_item_named(name, &Object::none(py))?;
         }
         let text = |text: &CStr| Object::latin1(py, text.to_bytes()).map(Kept::new);
-        let [a, b, c, d, e, f, g, h] = GIVEN.map(text);
         Ok(Self {
-            requests: Guarded(RefCell::new(Shapes::new(base))),
-            hooks: Guarded(RefCell::new(Shapes::new(of_hooks))),
-            given: [a?, b?, c?, d?, e?, f?, g?, h?],
+            requests: Shapes::new(base),
+            hooks: Shapes::new(of_hooks),
+            given: GIVEN.into_iter().map(text).collect::<Result<_, _>>()?,
             http: text(c"http")?,
             https: text(c"https")?,
         })
     }
 
     pub(super) fn release(self, py: Attached<'_>) {
-        for shapes in [self.requests, self.hooks] {
-            shapes.0.into_inner().release(py);
-        }
+        self.requests.release(py);
+        self.hooks.release(py);
         for kept in self.given.into_iter().chain([self.http, self.https]) {
             drop(kept.release(py));
         }
@@ -101,21 +80,23 @@ pub(super) fn make<'py>(
     errors: &Object<'py>,
 ) -> Result<(Object<'py>, Object<'py>), Raised> {
     let environs = &residents.environs;
-    let (environ, id) = environs.requests.borrow(py).environ(py, &job.variables)?;
-    let set = |given: Given, value: &Object<'py>| {
-        environ.set_item(&environs.given[given as usize].get(py), value)
-    };
-    let scheme = if job.https { &environs.https } else { &environs.http };
-    set(Given::UrlScheme, &scheme.get(py))?;
-    set(Given::Input, input)?;
-    set(Given::Errors, errors)?;
-    set(Given::RequestStart, &Object::float(py, seconds(job.received))?)?;
-    if let (sent @ 1.., taken) = job.handed_over {
-        set(Given::QueueStart, &Object::float(py, seconds(sent))?)?;
-        set(Given::DaemonStart, &Object::float(py, seconds(taken))?)?;
+    let environ = environs.requests.environ(py, &job.variables)?;
+    let (sent, taken) = job.handed_over;
+    // In the order of their names.
+    let given: [Object<'py>; GIVEN.len()] = [
+        if job.https { &environs.https } else { &environs.http }.get(py),
+        input.clone(),
+        errors.clone(),
+        Object::float(py, seconds(job.received))?,
+        Object::float(py, seconds(sent))?,
+        Object::float(py, seconds(taken))?,
+        Object::float(py, seconds_now())?,
+        Object::integer(py, thread_number())?,
+    ];
+    for (name, value) in environs.given.iter().zip(&given) {
+        environ.set_item(&name.get(py), value)?;
     }
-    set(Given::ApplicationStart, &Object::float(py, seconds_now())?)?;
-    set(Given::ThreadId, &Object::integer(py, thread_number())?)?;
+    let id = environ.item_named(c"mod_wsgi.request_id");
     let id = id.map_or_else(|| Object::text(py, ""), Ok)?;
     Ok((environ, id))
 }
@@ -126,8 +107,7 @@ pub(super) fn of_hook<'py>(
     residents: &Residents,
     job: &Job,
 ) -> Result<Object<'py>, Raised> {
-    let (environ, _) = residents.environs.hooks.borrow(py).environ(py, &job.variables)?;
-    Ok(environ)
+    residents.environs.hooks.environ(py, &job.variables)
 }
 
 /// The time of day in seconds, as `time.time()`.

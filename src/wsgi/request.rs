@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// The most of a block that is under way in one message.
 const PIECE: usize = 256 * 1024;
 
-/// How long a header mostly is at most, in bytes.
+/// Room for a header, in bytes: most are shorter.
 const HEADER: usize = 48;
 
 /// How long a client may be behind until the rest of a block is put aside, which costs a copy. The

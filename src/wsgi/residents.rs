@@ -72,7 +72,7 @@ impl Events {
 
 /// Data that only threads attached to its interpreter touch, one at a time.
 #[derive(Default)]
-pub(super) struct Guarded<T>(pub(super) RefCell<T>);
+pub(super) struct Guarded<T>(RefCell<T>);
 
 // SAFETY: access takes the proof of being attached, so the interpreter's GIL orders it; and no
 // borrow lasts over anything that could let the GIL go.
@@ -81,6 +81,10 @@ unsafe impl<T: Send> Sync for Guarded<T> {}
 impl<T> Guarded<T> {
     pub(super) fn borrow(&self, _py: Attached<'_>) -> RefMut<'_, T> {
         self.0.borrow_mut()
+    }
+
+    pub(super) fn into_inner(self) -> T {
+        self.0.into_inner()
     }
 }
 

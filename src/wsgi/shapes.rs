@@ -4,9 +4,11 @@
 //! them the same values. So the dictionary of an earlier one is copied, which is a copy of its table,
 //! and only what differs is made and set.
 
+use super::residents::Guarded;
 use crate::Fields;
 use crate::interp::{Attached, Kept, Object, Raised};
 use cpython_sys::PyDict_Copy;
+use std::sync::Arc;
 
 /// How many are kept.
 const SHAPES: usize = 8;
@@ -15,8 +17,9 @@ const SHAPES: usize = 8;
 const FIELDS: usize = 128;
 const VALUE: usize = 256;
 
-/// How often one is used until it takes its values from another request, and how many requests have none
-/// until the one that was used last gives way.
+/// How often one is used until another with fresh values takes its place; and, where as many are kept as
+/// may be, how many requests have none until one of them takes the place of the one that was not used for
+/// longest.
 const USES: u32 = 256;
 const MISSES: u32 = 16;
 
@@ -24,15 +27,19 @@ const MISSES: u32 = 16;
 const CONFIDENTIAL: [&[u8]; 3] =
     [b"HTTP_AUTHORIZATION", b"HTTP_PROXY_AUTHORIZATION", b"HTTP_COOKIE"];
 
-/// The name whose value differs for each request.
-const ID: &[u8] = b"mod_wsgi.request_id";
-
 /// Shapes of requests whose environs have the same beginning.
 pub(super) struct Shapes {
     /// What stands in each of them before the variables of a request.
     base: Kept,
-    /// The one that was used last is the first.
-    shapes: Vec<Shape>,
+    recent: Guarded<Recent>,
+}
+
+/// Those that are kept. Whoever uses one shares it, since a value is decoded by Python where file names
+/// are in no encoding that CPython knows by itself, and Python may let the GIL go.
+#[derive(Default)]
+struct Recent {
+    /// And how often each was used. The one that was used last is the first.
+    shapes: Vec<(Arc<Shape>, u32)>,
     misses: u32,
 }
 
@@ -44,69 +51,83 @@ struct Shape {
     keys: Vec<(Kept, bool)>,
     /// The base and these; `None` stands for what is not kept.
     environ: Kept,
-    uses: u32,
+}
+
+/// What there is for a request.
+enum Found {
+    Known(Arc<Shape>),
+    /// Its own is to be kept.
+    Wanted,
+    Unwanted,
 }
 
 impl Shapes {
     /// For environs that begin with what is in `base`.
     pub(super) fn new(base: Object<'_>) -> Self {
-        Self { base: Kept::new(base), shapes: Vec::new(), misses: 0 }
+        Self { base: Kept::new(base), recent: Guarded::default() }
     }
 
-    /// A new dictionary of the base and these variables, and the request's id in it. Nothing here runs
-    /// code of an application.
+    /// A new dictionary of the base and these variables.
     pub(super) fn environ<'py>(
-        &mut self,
-        py: Attached<'py>,
-        variables: &Fields,
-    ) -> Result<(Object<'py>, Option<Object<'py>>), Raised> {
-        if let Some(at) = self.shapes.iter().position(|shape| shape.has_names_of(variables)) {
-            self.shapes[..=at].rotate_right(1);
-            let shape = &mut self.shapes[0];
-            shape.uses += 1;
-            if shape.uses < USES {
-                return shape.environ(py, variables);
-            }
-            self.shapes.remove(0).release(py);
-        } else {
-            self.misses = self.misses.wrapping_add(1);
-            if self.shapes.len() >= SHAPES {
-                if !self.misses.is_multiple_of(MISSES) {
-                    return self.without_shape(py, variables);
-                }
-                if let Some(last) = self.shapes.pop() {
-                    last.release(py);
-                }
-            }
-        }
-        if variables.iter().len() > FIELDS {
-            return self.without_shape(py, variables);
-        }
-        let shape = Shape::of(py, &self.base.get(py), variables)?;
-        let made = shape.environ(py, variables);
-        self.shapes.insert(0, shape);
-        made
-    }
-
-    fn without_shape<'py>(
         &self,
         py: Attached<'py>,
         variables: &Fields,
-    ) -> Result<(Object<'py>, Option<Object<'py>>), Raised> {
-        let (environ, mut id) = (copy(&self.base.get(py))?, None);
-        for (name, value) in variables.iter() {
-            let value = object(py, name, value)?;
-            environ.set_item(&Object::latin1(py, name)?, &value)?;
-            if name == ID {
-                id = Some(value);
+    ) -> Result<Object<'py>, Raised> {
+        let found = self.recent.borrow(py).find(variables);
+        let shape = match found {
+            Found::Known(shape) => shape,
+            Found::Wanted => {
+                let shape = Arc::new(Shape::of(py, &self.base.get(py), variables)?);
+                let former = self.recent.borrow(py).keep(Arc::clone(&shape));
+                former.into_iter().for_each(|former| former.let_go(py));
+                shape
             }
-        }
-        Ok((environ, id))
+            Found::Unwanted => {
+                let environ = copy(&self.base.get(py))?;
+                for (name, value) in variables.iter() {
+                    environ.set_item(&Object::latin1(py, name)?, &object(py, name, value)?)?;
+                }
+                return Ok(environ);
+            }
+        };
+        let environ = shape.environ(py, variables);
+        shape.let_go(py);
+        environ
     }
 
     pub(super) fn release(self, py: Attached<'_>) {
         drop(self.base.release(py));
-        self.shapes.into_iter().for_each(|shape| shape.release(py));
+        let shapes = self.recent.into_inner().shapes;
+        shapes.into_iter().for_each(|(shape, _)| shape.let_go(py));
+    }
+}
+
+impl Recent {
+    fn find(&mut self, variables: &Fields) -> Found {
+        if let Some(at) = self.shapes.iter().position(|(shape, _)| shape.has_names_of(variables)) {
+            self.shapes[..=at].rotate_right(1);
+            let (shape, uses) = &mut self.shapes[0];
+            *uses += 1;
+            return if *uses < USES { Found::Known(Arc::clone(shape)) } else { Found::Wanted };
+        }
+        if variables.iter().len() > FIELDS {
+            return Found::Unwanted;
+        }
+        self.misses = self.misses.wrapping_add(1);
+        match self.shapes.len() < SHAPES || self.misses.is_multiple_of(MISSES) {
+            true => Found::Wanted,
+            false => Found::Unwanted,
+        }
+    }
+
+    /// Keeps a shape, and returns the one whose place it takes.
+    fn keep(&mut self, shape: Arc<Shape>) -> Option<Arc<Shape>> {
+        let same = self.shapes.iter().position(|(known, _)| known.has_names_of(&shape.fields));
+        let full = self.shapes.len() >= SHAPES;
+        let place = same.or_else(|| full.then(|| self.shapes.len() - 1));
+        let former = place.map(|at| self.shapes.remove(at).0);
+        self.shapes.insert(0, (shape, 0));
+        former
     }
 }
 
@@ -117,8 +138,7 @@ impl Shape {
         for (name, value) in variables.iter() {
             // What comes twice is set in its order, each time.
             let is_single = variables.iter().filter(|(other, _)| *other == name).count() == 1;
-            let is_kept =
-                is_single && value.len() <= VALUE && name != ID && !CONFIDENTIAL.contains(&name);
+            let is_kept = is_single && value.len() <= VALUE && !CONFIDENTIAL.contains(&name);
             let key = Object::latin1(py, name)?;
             if is_kept {
                 environ.set_item(&key, &object(py, name, value)?)?;
@@ -126,9 +146,10 @@ impl Shape {
                 environ.set_item(&key, &none)?;
             }
             fields.push(name, if is_kept { value } else { b"" });
-            keys.push((Kept::new(key), is_kept));
+            keys.push((key, is_kept));
         }
-        Ok(Self { fields, keys, environ: Kept::new(environ), uses: 0 })
+        let keys = keys.into_iter().map(|(key, is_kept)| (Kept::new(key), is_kept)).collect();
+        Ok(Self { fields, keys, environ: Kept::new(environ) })
     }
 
     fn has_names_of(&self, variables: &Fields) -> bool {
@@ -138,29 +159,23 @@ impl Shape {
     }
 
     /// A dictionary for variables of the same names.
-    fn environ<'py>(
-        &self,
-        py: Attached<'py>,
-        variables: &Fields,
-    ) -> Result<(Object<'py>, Option<Object<'py>>), Raised> {
-        let (environ, mut id) = (copy(&self.environ.get(py))?, None);
+    fn environ<'py>(&self, py: Attached<'py>, variables: &Fields) -> Result<Object<'py>, Raised> {
+        let environ = copy(&self.environ.get(py))?;
         let known = self.fields.iter().zip(&self.keys);
         for ((name, value), ((_, before), (key, is_kept))) in variables.iter().zip(known) {
-            if *is_kept && value == before {
-                continue;
-            }
-            let value = object(py, name, value)?;
-            environ.set_item(&key.get(py), &value)?;
-            if name == ID {
-                id = Some(value);
+            if !is_kept || value != before {
+                environ.set_item(&key.get(py), &object(py, name, value)?)?;
             }
         }
-        Ok((environ, id))
+        Ok(environ)
     }
 
-    fn release(self, py: Attached<'_>) {
-        drop(self.environ.release(py));
-        self.keys.into_iter().for_each(|(key, _)| drop(key.release(py)));
+    /// Shares it no more; the last to do so releases what it holds.
+    fn let_go(self: Arc<Self>, py: Attached<'_>) {
+        if let Some(shape) = Arc::into_inner(self) {
+            drop(shape.environ.release(py));
+            shape.keys.into_iter().for_each(|(key, _)| drop(key.release(py)));
+        }
     }
 }
 

@@ -342,7 +342,7 @@ fn each_request_has_a_fresh_environ() {
     }
 }
 
-/// More shapes of requests than an interpreter keeps, each often enough that it takes fresh values.
+/// More shapes of requests than an interpreter keeps, and three so often that they take fresh values.
 #[test]
 fn environs_of_clients_with_different_headers_do_not_mix() {
     // Two names come twice: first as the configuration says, which is another value for each request.

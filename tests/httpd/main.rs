@@ -51,6 +51,7 @@ mod mpms;
 mod nesting;
 mod output;
 mod preload;
+mod prometheus;
 mod proxies;
 mod python;
 mod quick_starts;

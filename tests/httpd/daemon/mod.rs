@@ -2,6 +2,7 @@
 
 mod chroot;
 mod descriptors;
+mod encodings;
 mod faults;
 mod life;
 mod peers;
