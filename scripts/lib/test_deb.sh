@@ -2,10 +2,12 @@
 # test_deb.sh
 #
 # The second half of scripts/package-test deb: in a clean Debian, as root, with what the first half has left in
-# target/. It changes the system that it runs on, so it refuses any but the one that scripts/in-distro makes.
+# target/. Does what pages say of a system that is there, too. It changes the system that it runs on, so it refuses any but the one that scripts/in-distro makes.
 set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=scripts/lib/pages.sh
+. "$(dirname "${BASH_SOURCE[0]}")/pages.sh"
 me=test_deb
 [ "$root" = /srv/mod_manifold ] || die "scripts/package-test deb calls this, in a Debian of its own"
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
@@ -22,6 +24,7 @@ main() {
     a_container_stops_gracefully
     nothing_is_left
     mod_wsgi_is_replaced
+    the_pages_do_what_they_say
     step "passed"
 }
 
@@ -204,6 +207,35 @@ mod_wsgi_is_replaced() {
     is_as_before
 }
 
+# A reader's system: the program is there, from the wheel, and httpd serves without it yet.
+the_pages_do_what_they_say() {
+    local pid
+    install_packages sudo "libpython$version"
+    PATH=$folder/venv/bin:$PATH
+    follow docs/command-line.md man-pages
+    [ -s /usr/local/share/man/man1/manifold-serve.1 ] || fail "no manual page was written"
+    # What was purged is loaded still.
+    stop_and_start
+    ! site_says "manifold $expected" || fail "it serves already, so this would show nothing"
+    follow docs/get-started.md install
+    follow docs/get-started.md graceful
+    answers "manifold $expected"
+
+    mkdir /srv/shop
+    cp "$folder/www/app.wsgi" /srv/shop/
+    python3 -m venv --without-pip /srv/shop/venv
+    follow docs/hardening.md user
+    block docs/hardening.md shop >/etc/apache2/conf-available/shop.conf
+    a2enconf -q shop
+    follow docs/scaling-out.md modules
+    stop_and_start
+    await "an answer by the user shop" page_says / "manifold $version $(id -u shop)"
+
+    pid=$(cat /run/apache2/apache2.pid)
+    follow docs/scaling-out.md graceful-stop
+    await "httpd's end" has_ended "$pid"
+}
+
 stop_and_start() {
     local pid
     pid=$(cat /run/apache2/apache2.pid)
@@ -219,7 +251,8 @@ answers() {
     await "an answer $1" site_says "$1"
 }
 # shellcheck disable=SC2317,SC2329 # called by await
-site_says() { [ "$(curl --silent --noproxy '*' --max-time 20 "http://127.0.0.1:$port/app")" = "$1" ]; }
+site_says() { page_says /app "$1"; }
+page_says() { [ "$(curl --silent --noproxy '*' --max-time 20 "http://127.0.0.1:$port$1")" = "$2" ]; }
 
 # await WHAT COMMAND...: until it succeeds.
 await() {

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::harness::{Serving, curl, eventually, is_root, run, variable};
-use crate::pages::{Block, blocks, pages};
+use crate::pages::{Block, blocks, pages, top};
 use crate::scratch::{Scratch, program, user};
 
 /// Why a block is not run.
 const NOT_RUN: [(&str, &str); 4] = [
     ("clone", "it builds the repository: .ci/run does"),
     ("network", "it installs packages: scripts/test does"),
-    ("system", "it changes the system"),
-    ("minutes", "it takes minutes"),
+    ("system", "it changes the system: scripts/package-test deb does"),
+    ("minutes", "it takes minutes: .ci/run does, in short"),
 ];
 
 fn all() -> Vec<Block> {
@@ -37,6 +37,25 @@ fn every_block_says_for_whom_it_is() {
             let fine =
                 known.contains(&&word[..]) || word.starts_with("id=") || word.starts_with("file=");
             assert!(fine, "{}: the word {word:?} means nothing", block.place());
+        }
+    }
+}
+
+/// A block that is not for these tests is followed by a script, by its page and name.
+#[test]
+fn every_block_that_changes_the_system_or_takes_minutes_is_run_by_a_script() {
+    let read = |file: &&str| std::fs::read_to_string(top().join(file)).expect("it is there");
+    let packages = ["scripts/lib/build_packages.sh", "scripts/lib/test_deb.sh"];
+    let scripts = [("system", packages.iter().map(read).collect()), ("minutes", read(&".ci/run"))];
+    for (word, script) in scripts {
+        let of: Vec<_> = all().into_iter().filter(|block| block.has(word)).collect();
+        assert!(!of.is_empty(), "no block has the word {word}");
+        for block in of {
+            let id = block.value("id").unwrap_or_else(|| panic!("{} has no id", block.place()));
+            let follows = format!("follow {} {id}", block.page);
+            let is_bench =
+                block.text == "scripts/bench\n" && script.contains(" scripts/bench --quick\n");
+            assert!(is_bench || script.contains(&follows), "no script runs {}", block.place());
         }
     }
 }

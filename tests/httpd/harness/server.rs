@@ -236,6 +236,9 @@ impl Server {
         let (crashes, bad): (Vec<_>, Vec<_>) =
             self.log().bad_ends().into_iter().partition(|line| line.contains("Segmentation fault"));
         assert!(bad.is_empty(), "children that ended badly:\n{}", bad.join("\n"));
+        if !crashes.is_empty() {
+            println!("a child has crashed; httpd's log:\n{}", self.log().text());
+        }
         crashes.len()
     }
 
