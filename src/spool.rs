@@ -20,20 +20,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// leave room for others: where the application puts it, and where the request thread does.
 const SHARE: u64 = 8;
 
-/// How many bytes may follow a part in memory, before a store is asked: about what httpd passes on at once.
-const TAIL: usize = 56 << 10;
+/// How many bytes may follow a part in memory, before a store is asked: about as many as a part has at most.
+const TAIL: usize = 256 << 10;
 
-/// How many bytes the responses of a process keep, and may.
+/// From how many bytes on a copy is put into a buffer for so many.
+const LARGE: usize = 128 << 10;
+
+/// How many buffers for that are kept, since a new one costs a page fault for each page.
+const SPARE: usize = 8;
+
+/// How many bytes the responses of a process keep, and may; and buffers for what follows a part.
 #[derive(Debug)]
 pub struct Store {
     limit: u64,
     used: AtomicU64,
+    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Store {
     /// Room for `limit` bytes.
     pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicU64::new(0) })
+        Arc::new(Self { limit, used: AtomicU64::new(0), spare: Mutex::default() })
     }
 
     /// How many bytes are kept.
@@ -44,6 +51,34 @@ impl Store {
     /// How much of that one response may have.
     pub fn share(&self) -> u64 {
         self.limit / SHARE
+    }
+
+    /// A copy of at most [`TAIL`] bytes, in a buffer of them where it pays.
+    pub(crate) fn copy(&self, block: &[u8]) -> Vec<u8> {
+        if block.len() < LARGE {
+            return block.to_vec();
+        }
+        let mut bytes = self.buffer();
+        bytes.extend_from_slice(block);
+        bytes
+    }
+
+    /// A buffer of [`TAIL`] bytes, with nothing in it.
+    fn buffer(&self) -> Vec<u8> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(TAIL))
+    }
+
+    /// Takes back the bytes of a [`Tail`], once they were sent.
+    pub fn take_back(&self, mut bytes: Vec<u8>) {
+        if bytes.capacity() < TAIL {
+            return;
+        }
+        bytes.clear();
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE {
+            spare.push(bytes);
+        }
     }
 
     /// Counts more bytes, where there is room.
@@ -154,9 +189,12 @@ impl Spool {
 
     /// Puts a block behind what is there, in memory. `false` where the request thread has come to it, or
     /// that would be too much.
-    pub(crate) fn add(&self, block: &[u8]) -> bool {
+    pub(crate) fn add(&self, store: &Store, block: &[u8]) -> bool {
         match &mut *self.lock() {
             State::Open(Tail { bytes, stored: None }) if bytes.len() + block.len() <= TAIL => {
+                if bytes.capacity() == 0 {
+                    *bytes = store.buffer();
+                }
                 bytes.extend_from_slice(block);
                 true
             }
@@ -278,7 +316,7 @@ mod tests {
         assert!(!spool.append(&store, b"two") && !spool.end(Outcome::Truncated));
         let (tail, end) = spool.take();
         assert_eq!((content(&tail), end), (b"one".to_vec(), Some(Outcome::Complete)));
-        assert!(!spool.add(b"two"));
+        assert!(!spool.add(&store, b"two"));
         assert!(!spool.append(&store, b"two") && !spool.end(Outcome::Truncated));
         let (tail, end) = spool.take();
         assert_eq!((content(&tail), end), (Vec::new(), None));
@@ -291,10 +329,34 @@ mod tests {
     fn what_fits_into_memory_comes_first_and_keeps_its_order() {
         let store = Store::new(1 << 20);
         let spool = Spool::new();
-        assert!(spool.add(b"one ") && !spool.is_in_use());
-        assert!(!spool.add(&vec![0; TAIL]), "that is too much for memory");
+        assert!(spool.add(&store, b"one ") && !spool.is_in_use());
+        assert!(!spool.add(&store, &vec![0; TAIL]), "that is too much for memory");
         assert!(spool.append(&store, b"two ") && spool.append(&store, b"three"));
-        assert!(!spool.add(b"four"), "it would come before what is stored");
+        assert!(!spool.add(&store, b"four"), "it would come before what is stored");
         assert_eq!(content(&spool.take().0), b"one two three");
+    }
+
+    #[test]
+    fn a_buffer_that_was_taken_back_is_used_again_and_few_are_kept() {
+        let store = Store::new(0);
+        let tail = |store: &Store| {
+            let spool = Spool::new();
+            assert!(spool.add(store, b"some"));
+            spool.take().0.bytes
+        };
+        let first = tail(&store);
+        let place = first.as_ptr();
+        store.take_back(first);
+        let second = tail(&store);
+        assert_eq!((second.as_ptr(), &second[..]), (place, &b"some"[..]));
+        for _ in 0..2 * SPARE {
+            store.take_back(vec![0; TAIL]);
+        }
+        let last = store.buffer();
+        store.take_back(Vec::new());
+        store.take_back(vec![0; 4]);
+        assert_eq!(store.spare.lock().unwrap().len(), SPARE - 1);
+        store.take_back(last);
+        assert_eq!(store.spare.lock().unwrap().len(), SPARE);
     }
 }

@@ -20,6 +20,7 @@ pub(crate) struct Responder<'r> {
     error_override: bool,
     /// What the client is behind with.
     aside: Aside<'r>,
+    store: Arc<Store>,
     /// Whether httpd sends that by itself, as soon as it is known.
     goes_on: Option<bool>,
     /// How often the client was found to be behind since it last had everything.
@@ -50,6 +51,26 @@ const PIECE: usize = 56 << 10;
 /// What is less than this httpd keeps, unless it is told to send it.
 const LEAST_TO_SEND: usize = 4096;
 
+/// Bytes of a body in two places, the second behind the first.
+#[derive(Clone, Copy)]
+struct Bytes<'a>(&'a [u8], &'a [u8]);
+
+impl Bytes<'_> {
+    fn len(self) -> usize {
+        self.0.len() + self.1.len()
+    }
+
+    fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    fn split_at(self, place: usize) -> (Self, Self) {
+        let (first, rest) = self.0.split_at(place.min(self.0.len()));
+        let (second, rest_of_second) = self.1.split_at(place - first.len());
+        (Self(first, second), Self(rest, rest_of_second))
+    }
+}
+
 /// What became of a part.
 pub(crate) enum Sent {
     /// It was sent, and more is to come.
@@ -70,6 +91,7 @@ impl<'r> Responder<'r> {
             // What answers as an ErrorDocument is httpd's error page already.
             error_override: rules.error_override.unwrap_or(false) && !is_error_document(r),
             aside: Aside::new(r, store),
+            store: Arc::clone(store),
             goes_on: None,
             pushes: 0,
             redirects: false,
@@ -88,18 +110,22 @@ impl<'r> Responder<'r> {
     pub(crate) fn send(&mut self, mut part: Part) -> Sent {
         let spool = part.spool.take().map(|spool| spool.take());
         let (Tail { bytes, stored }, mut end) = spool.unwrap_or_default();
-        part.body.extend_from_slice(&bytes);
         if part.head.is_none() {
             part.end = part.end.or(end.take());
         }
         // With a head it is not: httpd would tell the length or not, as the threads happen to run.
-        match (self.send_part(part, stored), end) {
-            (Sent::More, Some(_)) => self.send_part(Part { end, ..Part::default() }, None),
+        let sent = self.send_part(&mut part, &bytes, stored);
+        self.store.take_back(bytes);
+        self.store.take_back(part.body);
+        match (sent, end) {
+            (Sent::More, Some(_)) => {
+                self.send_part(&mut Part { end, ..Part::default() }, &[], None)
+            }
             (sent, _) => sent,
         }
     }
 
-    fn send_part(&mut self, part: Part, stored: Option<Stored>) -> Sent {
+    fn send_part(&mut self, part: &mut Part, tail: &[u8], stored: Option<Stored>) -> Sent {
         if let Some(Outcome::Failed(code)) = part.end {
             return Sent::Failed(code);
         }
@@ -119,7 +145,7 @@ impl<'r> Responder<'r> {
             return if part.end.is_some() { Sent::Ended(instead.status()) } else { Sent::More };
         }
         self.prepare();
-        let status = self.write(&part.body, part.file, stored, part.end);
+        let status = self.write(Bytes(&part.body, tail), part.file.take(), stored, part.end);
         if self.is_failure(status) {
             // The client is there, and a filter has failed: on a file that became shorter, say.
             if self.r.output_filters().any(|filter| self.r.text(filter.name) == b"http_header") {
@@ -141,7 +167,7 @@ impl<'r> Responder<'r> {
     /// Passes a part on; waits for the client where httpd cannot go on by itself.
     fn write(
         &mut self,
-        mut body: &[u8],
+        mut body: Bytes<'_>,
         file: Option<FilePart>,
         stored: Option<Stored>,
         end: Option<Outcome>,
@@ -149,7 +175,7 @@ impl<'r> Responder<'r> {
         let is_small = body.len() <= PIECE && stored.is_none();
         if self.goes_on.is_none() && file.is_none() && !(is_small && end.is_some()) {
             let (first, rest) = body.split_at(body.len().min(PIECE));
-            self.append_bytes(first);
+            self.append_all(first);
             self.append_flush();
             let status = self.pass();
             self.goes_on = Some(self.aside.is_of_use());
@@ -165,7 +191,7 @@ impl<'r> Responder<'r> {
                 Err(status) => return status,
             }
         } else {
-            self.append_bytes(body);
+            self.append_all(body);
         }
         if let Some(stored) = stored {
             flush |= !self.append_stored(stored);
@@ -189,7 +215,7 @@ impl<'r> Responder<'r> {
 
     /// Passes on what the client takes, and appends the rest, which is put aside where it is much. Says
     /// whether httpd has to be told to send that.
-    fn write_what_is_taken(&mut self, body: &[u8]) -> Result<bool, apr_status_t> {
+    fn write_what_is_taken(&mut self, body: Bytes<'_>) -> Result<bool, apr_status_t> {
         let mut rest = body;
         while !rest.is_empty() {
             if self.aside.is_behind() {
@@ -199,15 +225,18 @@ impl<'r> Responder<'r> {
                         status => return Err(status),
                     }
                 }
-                // SAFETY: the brigade is live, and the request's.
-                let kept = unsafe { self.aside.append(self.brigade, rest) };
-                if !kept {
-                    self.append_bytes(rest);
+                let mut in_memory = 0;
+                for bytes in [rest.0, rest.1] {
+                    // SAFETY: the brigade is live, and the request's.
+                    if !unsafe { self.aside.append(self.brigade, bytes) } {
+                        self.append_bytes(bytes);
+                        in_memory += bytes.len();
+                    }
                 }
-                return Ok(!kept && rest.len() > PIECE);
+                return Ok(in_memory > PIECE);
             }
             let (piece, more) = rest.split_at(rest.len().min(PIECE));
-            self.append_bytes(piece);
+            self.append_all(piece);
             if piece.len() < LEAST_TO_SEND {
                 return Ok(true);
             }
@@ -327,6 +356,11 @@ impl<'r> Responder<'r> {
         let bucket = make(self.r.connection().bucket_alloc);
         // SAFETY: the brigade is ours, and the bucket was just made for its connection.
         unsafe { append_bucket(self.brigade, bucket) };
+    }
+
+    fn append_all(&self, bytes: Bytes<'_>) {
+        self.append_bytes(bytes.0);
+        self.append_bytes(bytes.1);
     }
 
     /// Appends bytes, which httpd copies where it cannot write them at once.

@@ -25,8 +25,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-/// How much of what was put behind a part goes into one frame.
-const PIECE: u64 = 64 * 1024;
+/// How much of a body goes into one frame, which is passed on when all of it is there.
+const PIECE: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -423,7 +423,6 @@ impl Connection {
         }
         let (tail, mut end) = part.spool.take().map_or_else(Default::default, |spool| spool.take());
         let Tail { bytes, stored } = tail;
-        part.body.extend_from_slice(&bytes);
         let ends = part.end.or(end).is_some();
         // With a head it is not: httpd would tell the length or not, as the threads happen to run.
         if stored.is_some() {
@@ -436,7 +435,19 @@ impl Connection {
             conversation.logged().iter().for_each(|entry| wire::log(output.frames(), entry));
         }
         let place = part.file.as_ref().map(|FilePart { start, length, .. }| (*start, *length));
-        wire::part(output.frames(), part.head.as_ref(), &part.body, place, part.end)?;
+        let mut head = part.head.as_ref();
+        let mut pieces = part.body.chunks(PIECE).chain(bytes.chunks(PIECE)).peekable();
+        loop {
+            let piece = pieces.next().unwrap_or_default();
+            let is_last = pieces.peek().is_none();
+            let (place, end) = (place.filter(|_| is_last), part.end.filter(|_| is_last));
+            wire::part(output.frames(), head.take(), piece, place, end)?;
+            if is_last {
+                break;
+            }
+        }
+        conversation.store().take_back(part.body);
+        conversation.store().take_back(bytes);
         if let Some(FilePart { file, .. }) = part.file {
             output.attach(OwnedFd::from(file));
         }
@@ -456,7 +467,7 @@ impl Connection {
     fn fill_from_behind(&self, writing: &mut Writing) -> Result<(), Lost> {
         let Some(Behind { stored, done, end }) = &mut writing.behind else { return Ok(()) };
         let left = stored.length() - *done;
-        let mut piece = vec![0; usize::try_from(left.min(PIECE)).expect("a piece is small")];
+        let mut piece = vec![0; usize::try_from(left).map_or(PIECE, |left| left.min(PIECE))];
         stored.read_at(&mut piece, *done)?;
         *done += piece.len() as u64;
         let is_last = *done == stored.length();

@@ -226,7 +226,8 @@ impl Request {
     ) -> Result<(), Gone> {
         let last = self.spool.borrow().clone();
         let put_behind = |last: &Spool| {
-            last.add(block) || last.is_in_use() && py.detached(|| last.append(link.store(), block))
+            last.add(link.store(), block)
+                || last.is_in_use() && py.detached(|| last.append(link.store(), block))
         };
         if last.is_some_and(|last| put_behind(&last)) {
             return Ok(());
@@ -235,7 +236,7 @@ impl Request {
             let (piece, rest) = block.split_at(block.len().min(PIECE));
             let spool = Spool::new();
             let last = self.spool.replace(Some(Arc::clone(&spool)));
-            let (head, body) = (head.take(), piece.to_vec());
+            let (head, body) = (head.take(), link.store().copy(piece));
             let part = Part { head, body, spool: Some(spool), ..Part::default() };
             // Mostly there is room, and others who stand in line for the GIL get it soon enough.
             if let Some(part) = link.respond_at_once(part)?
