@@ -9,6 +9,8 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 # shellcheck source=scripts/lib/pages.sh
 . "$(dirname "${BASH_SOURCE[0]}")/pages.sh"
+# shellcheck source=scripts/lib/expect.sh
+. "$(dirname "${BASH_SOURCE[0]}")/expect.sh"
 me=test_deb
 [ "$root" = /srv/mod_manifold ] || die "scripts/package-test deb calls this, in a Debian of its own"
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
@@ -244,8 +246,6 @@ stop_and_start() {
     await "httpd's end" has_ended "$pid"
     apachectl start
 }
-# shellcheck disable=SC2317,SC2329 # called by await
-has_ended() { ! kill -0 "$1" 2>/dev/null; }
 
 # answers TEXT: the site says it, within a while: a restart is not over when apachectl is.
 answers() {
@@ -253,17 +253,5 @@ answers() {
 }
 # shellcheck disable=SC2317,SC2329 # called by await
 site_says() { page_says /app "$1"; }
-# shellcheck disable=SC2317,SC2329 # called by await
-page_says() { [ "$(curl --silent --noproxy '*' --max-time 20 "http://127.0.0.1:$port$1")" = "$2" ]; }
-
-# await WHAT COMMAND...: until it succeeds.
-await() {
-    local what=$1 deadline=$((SECONDS + 60))
-    shift
-    until "$@"; do
-        [ "$SECONDS" -lt "$deadline" ] || fail "$what: not within a minute"
-        sleep 0.2
-    done
-}
 
 main

@@ -151,9 +151,14 @@ impl Place {
             Ok(pid) => Ok(i32::try_from(pid).unwrap_or(0)),
             Err(error) => Err(format!(
                 "'{}' cannot be started for process group '{}': {error}; it is looked for beside the \
-                 module, or where WSGIDaemonWorker or worker= says",
+                 module, or where WSGIDaemonWorker or worker= says{}",
                 self.program.display(),
-                self.group.name
+                self.group.name,
+                match error.kind() {
+                    io::ErrorKind::PermissionDenied =>
+                        ", and with SELinux it has to be labelled bin_t",
+                    _ => "",
+                }
             )),
         }
     }

@@ -84,7 +84,7 @@ pub(crate) fn run(options: &Doctor) -> Outcome<ExitCode> {
     server::look(&mut patient, options)?;
     python::look(&mut patient, options)?;
     application::look(&mut patient, options)?;
-    system::look(&mut patient)?;
+    system::look(&mut patient, options)?;
     if options.json {
         print_json(&patient);
     } else {

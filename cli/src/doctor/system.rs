@@ -3,6 +3,8 @@
 
 use super::Patient;
 use crate::failure::{During as _, Outcome};
+use crate::installation::Installation;
+use crate::options::Doctor;
 use nix::sys::resource::{Resource, getrlimit};
 use std::fs;
 use std::path::Path;
@@ -13,25 +15,57 @@ const DESCRIPTORS: u64 = 1024;
 /// Threads and processes, of the user together.
 const TASKS: u64 = 512;
 
-pub(super) fn look(patient: &mut Patient) -> Outcome<()> {
+/// The type that policies let httpd run programs of. Those of its modules it may only load.
+const PROGRAM: &str = "bin_t";
+
+pub(super) fn look(patient: &mut Patient, options: &Doctor) -> Outcome<()> {
     let root = Path::new("/");
-    selinux(patient, root);
+    // What is missing is said elsewhere.
+    let installation =
+        patient.httpd.as_ref().and_then(|httpd| Installation::find(&options.at, httpd).ok());
+    selinux(patient, root, installation.as_ref().map(|installation| installation.worker.as_path()));
     apparmor(patient, root);
     limits(patient)
 }
 
-fn selinux(patient: &mut Patient, root: &Path) {
-    match fs::read_to_string(root.join("sys/fs/selinux/enforce")).as_deref().map(str::trim) {
-        Ok("1") => patient.warning(
+fn selinux(patient: &mut Patient, root: &Path, worker: Option<&Path>) {
+    let enforcing = match fs::read_to_string(root.join("sys/fs/selinux/enforce")) {
+        Ok(text) => text.trim() == "1",
+        Err(_) => return patient.ok("selinux", "not there"),
+    };
+    if !enforcing {
+        return patient.ok("selinux", "it is permissive");
+    }
+    let mislabelled = worker.and_then(|worker| {
+        let worker = worker.canonicalize().ok()?;
+        label(&worker).filter(|label| kind(label) != PROGRAM).map(|label| (worker, label))
+    });
+    match mislabelled {
+        Some((worker, label)) => patient.problem(
+            "selinux",
+            format!("it is enforcing, and {} has the label {label}: httpd may not run it", worker.display()),
+            format!("semanage fcontext -a -t {PROGRAM} '{0}' && restorecon '{0}'", worker.display()),
+        ),
+        None => patient.warning(
             "selinux",
             "it is enforcing: httpd may read, run and connect to what its policy says only",
-            "if something is denied (ausearch -m avc -c httpd): semanage fcontext -a -t httpd_sys_content_t \
-             '/srv/app(/.*)?' && restorecon -R /srv/app for files; -t httpd_exec_t for manifold-worker; setsebool -P \
-             httpd_can_network_connect on for databases",
+            "if something is denied (ausearch -m avc): semanage fcontext -a -t httpd_sys_content_t '/srv/app(/.*)?' && \
+             restorecon -R /srv/app for files, -t lib_t for extension modules; setsebool -P httpd_can_network_connect on \
+             for databases",
         ),
-        Ok(_) => patient.ok("selinux", "it is permissive"),
-        Err(_) => patient.ok("selinux", "not there"),
     }
+}
+
+/// SELinux's label of a file, as in `system_u:object_r:bin_t:s0`.
+fn label(path: &Path) -> Option<String> {
+    let mut label = [0; 256];
+    let length = rustix::fs::getxattr(path, "security.selinux", &mut label).ok()?;
+    Some(String::from_utf8_lossy(&label[..length]).trim_end_matches('\0').to_owned())
+}
+
+/// The third part of a label.
+fn kind(label: &str) -> &str {
+    label.split(':').nth(2).unwrap_or_default()
 }
 
 fn apparmor(patient: &mut Patient, root: &Path) {
@@ -79,7 +113,7 @@ mod tests {
     use super::*;
 
     /// What a check says of a system that has these files.
-    fn seen(check: fn(&mut Patient, &Path), files: &[(&str, &str)]) -> (State, String) {
+    fn seen(check: impl Fn(&mut Patient, &Path), files: &[(&str, &str)]) -> (State, String) {
         let root = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = root.path().join(name);
@@ -95,11 +129,39 @@ mod tests {
 
     #[test]
     fn selinux_that_enforces_is_a_warning_with_the_commands_that_label_files() {
+        let selinux = |patient: &mut Patient, root: &Path| selinux(patient, root, None);
         let (state, text) = seen(selinux, &[("sys/fs/selinux/enforce", "1")]);
         assert_eq!(state, State::Warning);
-        assert!(text.contains("semanage fcontext") && text.contains("httpd_exec_t"), "{text}");
+        assert!(
+            text.contains("semanage fcontext") && text.contains("httpd_sys_content_t"),
+            "{text}"
+        );
         assert_eq!(seen(selinux, &[("sys/fs/selinux/enforce", "0")]).0, State::Ok);
         assert_eq!(seen(selinux, &[]).0, State::Ok);
+    }
+
+    #[test]
+    fn a_worker_program_that_selinux_lets_nobody_run_is_a_problem() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let with_label = |label: &str| {
+            use rustix::fs::{XattrFlags, setxattr};
+            setxattr(file.path(), "security.selinux", label.as_bytes(), XattrFlags::empty())
+        };
+        let worker = file.path().canonicalize().unwrap();
+        let selinux = |patient: &mut Patient, root: &Path| selinux(patient, root, Some(&worker));
+        let enforcing = [("sys/fs/selinux/enforce", "1")];
+        if let Err(error) = with_label("system_u:object_r:httpd_modules_t:s0\0") {
+            eprintln!(
+                "left out: only root can label a file, and not on every file system ({error})"
+            );
+            return;
+        }
+        let (state, text) = seen(selinux, &enforcing);
+        assert_eq!(state, State::Problem);
+        assert!(text.contains(":httpd_modules_t:s0: httpd"), "{text}");
+        assert!(text.contains(&format!("-t bin_t '{}'", worker.display())), "{text}");
+        with_label("system_u:object_r:bin_t:s0").unwrap();
+        assert_eq!(seen(selinux, &enforcing).0, State::Warning);
     }
 
     #[test]
