@@ -69,9 +69,10 @@ impl Store {
         spare.unwrap_or_else(|| Vec::with_capacity(TAIL))
     }
 
-    /// Takes back the bytes of a [`Tail`], once they were sent.
+    /// Takes back the bytes of a [`Tail`] or a part, once they were sent, where they are in such a buffer.
     pub fn take_back(&self, mut bytes: Vec<u8>) {
-        if bytes.capacity() < TAIL {
+        // Only one of those: a larger one would be kept for good.
+        if bytes.capacity() != TAIL {
             return;
         }
         bytes.clear();
@@ -355,6 +356,7 @@ mod tests {
         let last = store.buffer();
         store.take_back(Vec::new());
         store.take_back(vec![0; 4]);
+        store.take_back(vec![0; 2 * TAIL]);
         assert_eq!(store.spare.lock().unwrap().len(), SPARE - 1);
         store.take_back(last);
         assert_eq!(store.spare.lock().unwrap().len(), SPARE);
