@@ -20,13 +20,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// leave room for others: where the application puts it, and where the request thread does.
 const SHARE: u64 = 8;
 
-/// How many bytes may follow a part in memory, before a store is asked: about as many as a part has at most.
-const TAIL: usize = 256 << 10;
+/// How many bytes a part may have, and how many may follow it in memory, before a store is asked.
+pub(crate) const TAIL: usize = 256 << 10;
 
-/// From how many bytes on a copy is put into a buffer for so many.
+/// From how many bytes on a copy is put into a buffer for [`TAIL`] of them.
 const LARGE: usize = 128 << 10;
 
-/// How many buffers for that are kept, since a new one costs a page fault for each page.
+/// How many such buffers are kept, since a new one costs a page fault for each page.
 const SPARE: usize = 8;
 
 /// How many bytes the responses of a process keep, and may; and buffers for what follows a part.

@@ -39,6 +39,11 @@ impl<'r> Aside<'r> {
         Self { r, store: Arc::clone(store), files: Vec::new(), waited: Duration::ZERO }
     }
 
+    /// What responses of this process keep for slow clients.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Whether httpd sends by itself what is put aside. To be asked when the head has been passed on:
     /// by then filters that have nothing to do here have gone.
     pub(crate) fn is_of_use(&self) -> bool {

@@ -20,7 +20,6 @@ pub(crate) struct Responder<'r> {
     error_override: bool,
     /// What the client is behind with.
     aside: Aside<'r>,
-    store: Arc<Store>,
     /// Whether httpd sends that by itself, as soon as it is known.
     goes_on: Option<bool>,
     /// How often the client was found to be behind since it last had everything.
@@ -91,7 +90,6 @@ impl<'r> Responder<'r> {
             // What answers as an ErrorDocument is httpd's error page already.
             error_override: rules.error_override.unwrap_or(false) && !is_error_document(r),
             aside: Aside::new(r, store),
-            store: Arc::clone(store),
             goes_on: None,
             pushes: 0,
             redirects: false,
@@ -115,8 +113,8 @@ impl<'r> Responder<'r> {
         }
         // With a head it is not: httpd would tell the length or not, as the threads happen to run.
         let sent = self.send_part(&mut part, &bytes, stored);
-        self.store.take_back(bytes);
-        self.store.take_back(part.body);
+        self.aside.store().take_back(bytes);
+        self.aside.store().take_back(part.body);
         match (sent, end) {
             (Sent::More, Some(_)) => {
                 self.send_part(&mut Part { end, ..Part::default() }, &[], None)

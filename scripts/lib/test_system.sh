@@ -20,7 +20,7 @@ disk=$root/target/system.img
 said=$root/target/system.log
 
 main() {
-    trap 'rm -f "$disk" "$said" "$said.console"' EXIT
+    trap 'rm -f "$disk" "$said" "$said".*' EXIT
     install_packages
     describe_machine
     make_disk

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The most of a block that is under way in one message.
-const PIECE: usize = 256 * 1024;
+const PIECE: usize = crate::spool::TAIL;
 
 /// Room for a header, in bytes: most are shorter.
 const HEADER: usize = 48;

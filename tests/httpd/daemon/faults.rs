@@ -189,6 +189,13 @@ fn a_worker_program_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_worker_program_that_may_not_be_run_is_named_with_what_selinux_wants() {
+    let server = serve("connect-timeout=1 worker=/etc/passwd");
+    assert_eq!(server.get("/").status, 503);
+    server.log().wait_for(&[":crit]", "MNF0045", "/etc/passwd", "Permission denied", "bin_t"]);
+}
+
+#[test]
 fn a_thousand_requests_while_the_process_is_replaced_are_all_answered() {
     let server = Server::start(conf("").threads(16));
     let former = process(&server);
