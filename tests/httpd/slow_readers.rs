@@ -178,10 +178,13 @@ fn beyond_the_limit_a_thread_waits_for_its_client() {
 fn a_body_without_an_end_is_kept_up_to_its_share() {
     let server = serve("WSGIResponseBufferLimit 16000000");
     let (client, _) = stalled(&server, &Request::get("/endless"));
-    // A share at each of the two places: the application's thread and httpd's then wait.
-    eventually("it is kept", || (bytes_kept(&server) > 3_800_000).then_some(()));
+    // The application's thread waits when no block fits into its share of 2 MB any more. How much httpd's
+    // thread has put aside by then, or waits with, is a matter of who is faster.
+    eventually("it is kept", || (bytes_kept(&server) > 1_800_000).then_some(()));
     says_hello(&server, 20);
-    assert!(bytes_kept(&server) <= 4_000_000);
+    let kept = bodies_kept(&server);
+    assert!(kept.iter().all(|bytes| *bytes <= 2_000_000), "{kept:?}");
+    assert!(kept.len() <= 3 && bytes_kept(&server) <= 6_000_000, "{kept:?}");
     drop(client);
     keeps(&server, 0);
     eventually("close() is called", || (server.get("/endings").text() == "1").then_some(()));
