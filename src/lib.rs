@@ -14,9 +14,10 @@
 //!      │   body bytes ───────────────────► │
 //! ```
 //!
-//! Between the two travel owned messages only. An interpreter belongs to the threads that were
-//! made for it, and no lock that requests of different application groups share is ever held
-//! while a thread waits for a GIL, imports, makes an interpreter, or does I/O.
+//! Between the two travel owned messages only, but for `bytes` objects that an interpreter has lent
+//! ([`Blocks`]). An interpreter belongs to the threads that were made for it, and no lock that requests
+//! of different application groups share is ever held while a thread waits for a GIL, imports, makes
+//! an interpreter, or does I/O.
 //!
 //! # One request's life
 //!
@@ -43,6 +44,7 @@ pub mod header;
 mod interp;
 mod isolation;
 mod job;
+mod lending;
 mod options;
 mod paths;
 mod pool;
@@ -55,6 +57,7 @@ mod settings;
 mod spawn;
 pub mod spool;
 pub mod status;
+mod store;
 mod succession;
 mod sync;
 mod wait;
@@ -79,5 +82,6 @@ pub use reply::{FilePart, Head, Level, LogEntry, Outcome, Part, Reply, Source, V
 pub use runtime::{Left, Runtime};
 pub use settings::{HashSeed, PythonSettings, ServerNames, Settings};
 pub use spawn::spawn;
-pub use spool::{Spool, Store, Stored, Tail};
+pub use spool::{Blocks, Slice, Spool, Tail, Unsent};
+pub use store::{Store, Stored};
 pub use wsgi::COMPATIBLE_VERSION;

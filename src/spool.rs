@@ -1,157 +1,11 @@
-//! Bytes of responses that wait for slow clients, outside of any interpreter.
-//!
-//! What a client is behind with is copied here, twice where need be: by the application's thread when
-//! the request thread is busy with the client, and by that one when it can leave the rest to the web
-//! server. Then neither waits. It is an anonymous file in memory (`memfd_create`), since that is what
-//! a web server can have the kernel send (sendfile). What all responses of a process keep here is
-//! bounded by its [`Store`]; where that has no room, they wait.
+//! What follows a part of a response: in memory as copies or as lent objects, and behind that in the store.
+#![forbid(unsafe_code)]
 
-use crate::Outcome;
-use std::ffi::{CStr, c_uint};
-use std::fs::File;
-use std::io;
+use crate::lending::{Lender, Lent, Loan};
+use crate::store::TAIL;
+use crate::{Outcome, Store, Stored};
 use std::mem;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// One response may have this part of the store at each of its two places, so that some endless ones
-/// leave room for others: where the application puts it, and where the request thread does.
-const SHARE: u64 = 8;
-
-/// How many bytes a part may have, and how many may follow it in memory, before a store is asked.
-pub(crate) const TAIL: usize = 256 << 10;
-
-/// From how many bytes on a copy is put into a buffer for [`TAIL`] of them.
-const LARGE: usize = 128 << 10;
-
-/// How many such buffers are kept, since a new one costs a page fault for each page.
-const SPARE: usize = 8;
-
-/// How many bytes the responses of a process keep, and may; and buffers for what follows a part.
-#[derive(Debug)]
-pub struct Store {
-    limit: u64,
-    used: AtomicU64,
-    spare: Mutex<Vec<Vec<u8>>>,
-}
-
-impl Store {
-    /// Room for `limit` bytes.
-    pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicU64::new(0), spare: Mutex::default() })
-    }
-
-    /// How many bytes are kept.
-    pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// How much of that one response may have.
-    pub fn share(&self) -> u64 {
-        self.limit / SHARE
-    }
-
-    /// A copy of at most [`TAIL`] bytes, in a buffer of them where it pays.
-    pub(crate) fn copy(&self, block: &[u8]) -> Vec<u8> {
-        if block.len() < LARGE {
-            return block.to_vec();
-        }
-        let mut bytes = self.buffer();
-        bytes.extend_from_slice(block);
-        bytes
-    }
-
-    /// A buffer of [`TAIL`] bytes, with nothing in it.
-    fn buffer(&self) -> Vec<u8> {
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        spare.unwrap_or_else(|| Vec::with_capacity(TAIL))
-    }
-
-    /// Takes back the bytes of a [`Tail`] or a part, once they were sent, where they are in such a buffer.
-    pub fn take_back(&self, mut bytes: Vec<u8>) {
-        // Only one of those: a larger one would be kept for good.
-        if bytes.capacity() != TAIL {
-            return;
-        }
-        bytes.clear();
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE {
-            spare.push(bytes);
-        }
-    }
-
-    /// Counts more bytes, where there is room.
-    fn take(&self, bytes: u64) -> bool {
-        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
-    }
-
-    fn give_back(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
-/// Bytes that are kept until this is dropped.
-#[derive(Debug)]
-pub struct Stored {
-    file: File,
-    length: u64,
-    store: Arc<Store>,
-}
-
-impl Stored {
-    /// Copies a block, if there is room for it.
-    pub fn copy_of(store: &Arc<Store>, block: &[u8]) -> Option<Self> {
-        if block.len() as u64 > store.share() {
-            return None;
-        }
-        let mut stored = Self { file: anonymous_file()?, length: 0, store: Arc::clone(store) };
-        stored.append(block).then_some(stored)
-    }
-
-    /// Copies one more block behind what is there, if there is room for it.
-    pub fn append(&mut self, block: &[u8]) -> bool {
-        let bytes = block.len() as u64;
-        if self.length + bytes > self.store.share() || !self.store.take(bytes) {
-            return false;
-        }
-        // There may be no memory for it.
-        let written = self.file.write_all_at(block, self.length).is_ok();
-        if written {
-            self.length += bytes;
-        } else {
-            self.store.give_back(bytes);
-        }
-        written
-    }
-
-    /// The file, from whose beginning the bytes are. It is to be read at places.
-    pub fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-
-    /// Reads the bytes from some place on, as many as there is room for in `into`.
-    ///
-    /// # Errors
-    ///
-    /// There are fewer, or they cannot be read.
-    pub(crate) fn read_at(&self, into: &mut [u8], place: u64) -> io::Result<()> {
-        self.file.read_exact_at(into, place)
-    }
-
-    /// How many bytes there are.
-    pub fn length(&self) -> u64 {
-        self.length
-    }
-}
-
-impl Drop for Stored {
-    fn drop(&mut self) {
-        self.store.give_back(self.length);
-    }
-}
 
 /// What follows a part of a response that the request thread has not come to yet. Until it has, more
 /// can be put here, and how the response ended: for neither anybody waits, and nobody is woken.
@@ -172,9 +26,163 @@ enum State {
 #[derive(Debug, Default)]
 pub struct Tail {
     /// The first bytes.
-    pub bytes: Vec<u8>,
+    pub blocks: Blocks,
     /// The bytes behind those, where there are more.
     pub stored: Option<Stored>,
+}
+
+/// Bytes in memory, in the order in which the application said them.
+///
+/// Some may be lent by an interpreter, which waits for them when it ends. So nobody waits for a client
+/// while this is there, but makes copies before, and gives them back.
+#[derive(Debug, Default)]
+pub struct Blocks {
+    length: usize,
+    order: Vec<Block>,
+    /// The bytes of all that are copies, one behind the other.
+    copies: Vec<u8>,
+    loan: Option<Loan>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Block {
+    /// So many bytes of the copies.
+    Copied(usize),
+    /// The next object of the loan.
+    Lent,
+}
+
+impl Blocks {
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The bytes, in their order.
+    pub fn slices(&self) -> impl Iterator<Item = Slice<'_>> {
+        let mut copies = &self.copies[..];
+        let mut lent = self.loan.iter().flat_map(Loan::blocks);
+        self.order.iter().map(move |block| match block {
+            Block::Copied(length) => {
+                let (bytes, rest) = copies.split_at(*length);
+                copies = rest;
+                Slice { bytes, is_lent: false }
+            }
+            Block::Lent => {
+                let bytes = lent.next().expect("there is an object for each");
+                Slice { bytes, is_lent: true }
+            }
+        })
+    }
+
+    /// Gives back what was lent; nothing is to be sent any more.
+    pub fn give_back(&mut self) {
+        self.loan = None;
+        self.order.clear();
+        self.length = 0;
+    }
+
+    /// Copies what was lent, and gives it back.
+    fn own(&mut self) {
+        if self.loan.is_none() {
+            return;
+        }
+        let mut copies = Vec::with_capacity(self.length);
+        self.slices().for_each(|slice| copies.extend_from_slice(slice.bytes));
+        *self = Self {
+            length: self.length,
+            order: vec![Block::Copied(self.length)],
+            copies,
+            loan: None,
+        };
+    }
+
+    fn copy(&mut self, store: &Store, block: &[u8]) {
+        if self.copies.capacity() == 0 {
+            self.copies = store.buffer();
+        }
+        self.copies.extend_from_slice(block);
+        self.length += block.len();
+        match self.order.last_mut() {
+            Some(Block::Copied(length)) => *length += block.len(),
+            _ => self.order.push(Block::Copied(block.len())),
+        }
+    }
+
+    fn lend(&mut self, new_loan: impl FnOnce() -> Loan, length: usize, lent: Lent) {
+        self.loan.get_or_insert_with(new_loan).push(lent);
+        self.length += length;
+        self.order.push(Block::Lent);
+    }
+
+    /// What the copies are in.
+    pub(crate) fn into_copies(self) -> Vec<u8> {
+        self.copies
+    }
+}
+
+/// Some of the bytes of [`Blocks`].
+#[derive(Clone, Copy, Debug)]
+pub struct Slice<'a> {
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// Whether an interpreter has lent them.
+    pub is_lent: bool,
+}
+
+/// What is left to send of bytes in several places, one behind the other.
+#[derive(Debug)]
+pub struct Unsent<'a> {
+    left: usize,
+    /// The next ones are the last.
+    slices: Vec<Slice<'a>>,
+}
+
+impl<'a> Unsent<'a> {
+    /// The bytes of a part, and what follows them in memory.
+    pub fn of(body: &'a [u8], blocks: &'a Blocks) -> Self {
+        let mut slices = Vec::with_capacity(1 + blocks.order.len());
+        slices.push(Slice { bytes: body, is_lent: false });
+        slices.extend(blocks.slices());
+        slices.reverse();
+        Self { left: body.len() + blocks.len(), slices }
+    }
+
+    /// How many bytes are left.
+    pub fn len(&self) -> usize {
+        self.left
+    }
+
+    /// Whether none are left.
+    pub fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+
+    /// The next bytes, at most `limit` of them.
+    pub(crate) fn piece(&mut self, limit: usize) -> impl Iterator<Item = &'a [u8]> {
+        let mut left = limit;
+        std::iter::from_fn(move || {
+            let slice = self.next(left)?;
+            left -= slice.bytes.len();
+            Some(slice.bytes)
+        })
+    }
+
+    /// The next bytes that lie together, at most `limit` of them.
+    pub fn next(&mut self, limit: usize) -> Option<Slice<'a>> {
+        let next = self.slices.pop_if(|_| limit > 0)?;
+        let (bytes, rest) = next.bytes.split_at(next.bytes.len().min(limit));
+        if !rest.is_empty() {
+            self.slices.push(Slice { bytes: rest, ..next });
+        }
+        self.left -= bytes.len();
+        Some(Slice { bytes, ..next })
+    }
 }
 
 impl Spool {
@@ -188,15 +196,27 @@ impl Spool {
         matches!(&*self.lock(), State::Open(Tail { stored: Some(_), .. }))
     }
 
-    /// Puts a block behind what is there, in memory. `false` where the request thread has come to it, or
-    /// that would be too much.
+    /// Puts a copy of a block behind what is there, in memory. `false` where the request thread has come
+    /// to it, or that would be too much.
     pub(crate) fn add(&self, store: &Store, block: &[u8]) -> bool {
+        self.add_by(block.len(), |blocks| blocks.copy(store, block))
+    }
+
+    /// The same with a block that an interpreter lends.
+    pub(crate) fn lend(
+        self: &Arc<Self>,
+        lender: &Arc<Lender>,
+        length: usize,
+        lend: impl FnOnce() -> Lent,
+    ) -> bool {
+        let new_loan = || Loan::new(lender, Arc::downgrade(self));
+        self.add_by(length, |blocks| blocks.lend(new_loan, length, lend()))
+    }
+
+    fn add_by(&self, length: usize, add: impl FnOnce(&mut Blocks)) -> bool {
         match &mut *self.lock() {
-            State::Open(Tail { bytes, stored: None }) if bytes.len() + block.len() <= TAIL => {
-                if bytes.capacity() == 0 {
-                    *bytes = store.buffer();
-                }
-                bytes.extend_from_slice(block);
+            State::Open(Tail { blocks, stored: None }) if blocks.len() + length <= TAIL => {
+                add(blocks);
                 true
             }
             _ => false,
@@ -224,13 +244,25 @@ impl Spool {
         true
     }
 
+    /// Copies what was lent, where the request thread has not come to it.
+    pub(crate) fn own(&self) {
+        match &mut *self.lock() {
+            State::Open(tail) | State::Ended(tail, _) => tail.blocks.own(),
+            State::Taken => {}
+        }
+    }
+
     /// What is there, and how the response ended, if it has.
     pub fn take(&self) -> (Tail, Option<Outcome>) {
-        match mem::replace(&mut *self.lock(), State::Taken) {
+        let mut state = self.lock();
+        let (mut tail, end) = match mem::replace(&mut *state, State::Taken) {
             State::Open(tail) => (tail, None),
             State::Ended(tail, outcome) => (tail, Some(outcome)),
             State::Taken => (Tail::default(), None),
-        }
+        };
+        // Before the lock is let go: an interpreter that ends waits for what it does not find here.
+        tail.blocks.loan.iter_mut().for_each(Loan::begin);
+        (tail, end)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -238,73 +270,158 @@ impl Spool {
     }
 }
 
-/// An empty file in memory that forked programs do not inherit; `None` where the system has none to
-/// give: no descriptors, or no memory.
-fn anonymous_file() -> Option<File> {
-    // Kernels before 6.3 know no MFD_NOEXEC_SEAL; later ones may insist on it.
-    [libc::MFD_CLOEXEC | libc::MFD_NOEXEC_SEAL, libc::MFD_CLOEXEC]
-        .into_iter()
-        .find_map(|flags| memfd(c"wsgi-response", flags))
-}
-
-fn memfd(name: &CStr, flags: c_uint) -> Option<File> {
-    // SAFETY: the name is a C string, which the kernel copies.
-    let descriptor = unsafe { libc::memfd_create(name.as_ptr(), flags) };
-    // SAFETY: the descriptor was just made, and is ours alone.
-    (descriptor >= 0).then(|| File::from(unsafe { OwnedFd::from_raw_fd(descriptor) }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn returned(lender: &Lender) -> Vec<usize> {
+        lender.returned().map(|object| object.addr().get()).collect()
+    }
 
     fn content(tail: &Tail) -> Vec<u8> {
-        let mut bytes = tail.bytes.clone();
+        let mut bytes =
+            tail.blocks.slices().fold(Vec::new(), |so_far, slice| [&so_far, slice.bytes].concat());
+        assert_eq!(bytes.len(), tail.blocks.len());
         if let Some(stored) = &tail.stored {
-            bytes.resize(bytes.len() + usize::try_from(stored.length).unwrap(), 0);
-            stored.file.read_exact_at(&mut bytes[tail.bytes.len()..], 0).unwrap();
+            let start = bytes.len();
+            bytes.resize(start + usize::try_from(stored.length()).unwrap(), 0);
+            stored.read_at(&mut bytes[start..], 0).unwrap();
         }
         bytes
     }
 
+    /// How a block comes into a spool.
+    #[derive(Clone, Copy, Debug)]
+    enum Way {
+        Copy,
+        Lend,
+        Store,
+    }
+
     proptest! {
         #[test]
-        fn what_was_appended_is_there_in_order_and_counted_until_it_goes(
-            blocks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 0..12),
+        fn what_was_put_there_is_there_in_order_and_all_is_given_back(
+            blocks in prop::collection::vec(
+                (prop::collection::vec(any::<u8>(), 0..400), prop::sample::select(vec![Way::Copy, Way::Lend, Way::Store])),
+                0..12,
+            ),
             limit in 0_u64..20_000,
+            owned in any::<bool>(),
+            piece in 1_usize..500,
         ) {
-            let store = Store::new(limit);
-            let spool = Spool::new();
-            let mut wanted = Vec::new();
-            for block in &blocks {
-                let fits = (wanted.len() + block.len()) as u64 <= limit / SHARE;
-                prop_assert_eq!(spool.append(&store, block), fits);
+            let (store, lender, spool) = (Store::new(limit), Arc::new(Lender::default()), Spool::new());
+            let (mut wanted, mut stored, mut objects) = (Vec::new(), 0, Vec::new());
+            for (index, (block, way)) in blocks.iter().enumerate() {
+                let fits = match way {
+                    Way::Store => stored + block.len() as u64 <= limit / 8,
+                    _ => !spool.is_in_use(),
+                };
+                let put = match way {
+                    Way::Copy => spool.add(&store, block),
+                    Way::Lend => spool.lend(&lender, block.len(), || Lent::number(index + 1, block)),
+                    Way::Store => spool.append(&store, block),
+                };
+                prop_assert_eq!(put, fits);
+                match way {
+                    Way::Store if fits => stored += block.len() as u64,
+                    Way::Lend if fits => objects.push(index + 1),
+                    _ => {}
+                }
                 if fits {
                     wanted.extend_from_slice(block);
                 }
-                prop_assert_eq!(store.used(), wanted.len() as u64);
+                prop_assert_eq!(store.used(), stored);
+            }
+            if owned {
+                spool.own();
+                prop_assert_eq!(returned(&lender), objects.clone());
             }
             let (tail, end) = spool.take();
             prop_assert_eq!(end, None);
-            prop_assert_eq!(content(&tail), wanted);
+            prop_assert_eq!(content(&tail), wanted.clone());
+            let mut rest = Unsent::of(b"body", &tail.blocks);
+            let mut read = Vec::new();
+            while let Some(Slice { bytes, .. }) = rest.next(piece) {
+                prop_assert!(bytes.len() <= piece);
+                read.extend_from_slice(bytes);
+                prop_assert_eq!(rest.len(), 4 + tail.blocks.len() - read.len());
+            }
+            prop_assert_eq!(&read, &[b"body", &wanted[..tail.blocks.len()]].concat());
+            prop_assert_eq!(returned(&lender), Vec::<usize>::new());
             drop(tail);
+            prop_assert_eq!(returned(&lender), if owned { Vec::new() } else { objects });
             prop_assert_eq!(store.used(), 0);
         }
+    }
 
-        #[test]
-        fn all_together_never_keep_more_than_the_limit(
-            sizes in prop::collection::vec(0_usize..200, 0..40), limit in 0_u64..1000,
-        ) {
-            let store = Store::new(limit);
-            let kept: Vec<_> =
-                sizes.iter().filter_map(|size| Stored::copy_of(&store, &vec![0; *size])).collect();
-            let sum: u64 = kept.iter().map(Stored::length).sum();
-            prop_assert_eq!(store.used(), sum);
-            prop_assert!(sum <= limit);
-            drop(kept);
-            prop_assert_eq!(store.used(), 0);
+    #[test]
+    fn a_buffer_of_copies_is_used_again() {
+        let store = Store::new(0);
+        let blocks = |block: &[u8]| {
+            let spool = Spool::new();
+            assert!(spool.add(&store, block));
+            spool.take().0.blocks
+        };
+        let place = |blocks: &Blocks| blocks.copies.as_ptr();
+        let (first, second) = (blocks(b"first"), blocks(b"second"));
+        let places = [place(&second), place(&first)];
+        assert_ne!(places[0], places[1]);
+        [first, second].into_iter().for_each(|blocks| store.reuse(blocks));
+        let again = [blocks(b"third"), blocks(b"fourth"), blocks(b"fifth")];
+        assert_eq!([place(&again[0]), place(&again[1])], places);
+        assert!(!places.contains(&place(&again[2])));
+        assert_eq!(again[1].copies, b"fourth");
+        store.reuse(Blocks { copies: vec![0; 2 * TAIL], ..Blocks::default() });
+        assert_eq!(blocks(b"sixth").copies.capacity(), TAIL, "a larger one would be kept for good");
+    }
+
+    #[test]
+    fn what_is_lent_is_copied_before_anybody_waits_and_gone_from_what_is_read() {
+        let (store, lender) = (Store::new(0), Arc::new(Lender::default()));
+        let spools = [Spool::new(), Spool::new(), Spool::new()];
+        for (object, spool) in (1..).zip(&spools) {
+            assert!(spool.add(&store, b"copied "));
+            assert!(spool.lend(&lender, 4, || Lent::number(object, b"lent")));
         }
+        assert!(spools[1].end(Outcome::Complete));
+        let (mut tail, _) = spools[2].take();
+        let is_lent = tail.blocks.slices().map(|slice| slice.is_lent);
+        assert_eq!(is_lent.collect::<Vec<_>>(), [false, true]);
+        lender.call_in(Duration::ZERO);
+        assert_eq!(returned(&lender), [1, 2], "the third is read");
+        tail.blocks.own();
+        assert_eq!((returned(&lender), content(&tail)), (vec![3], b"copied lent".to_vec()));
+        for spool in &spools[..2] {
+            assert_eq!(content(&spool.take().0), b"copied lent");
+        }
+        assert_eq!(returned(&lender), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn an_interpreter_waits_for_those_who_read() {
+        let lender = Arc::new(Lender::default());
+        let spool = Spool::new();
+        assert!(spool.lend(&lender, 4, || Lent::number(1, b"lent")));
+        let (tail, _) = spool.take();
+        let reader = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            drop(tail);
+        });
+        lender.call_in(Duration::from_secs(60));
+        assert_eq!(returned(&lender), [1]);
+        reader.join().unwrap();
+    }
+
+    #[test]
+    fn spools_that_have_gone_are_forgotten() {
+        let lender = Arc::new(Lender::default());
+        for object in 1..1000 {
+            assert!(Spool::new().lend(&lender, 4, || Lent::number(object, b"lent")));
+            assert!(lender.entered() <= 16);
+        }
+        assert_eq!(returned(&lender), (1..1000).collect::<Vec<_>>());
     }
 
     #[test]
@@ -335,30 +452,5 @@ mod tests {
         assert!(spool.append(&store, b"two ") && spool.append(&store, b"three"));
         assert!(!spool.add(&store, b"four"), "it would come before what is stored");
         assert_eq!(content(&spool.take().0), b"one two three");
-    }
-
-    #[test]
-    fn a_buffer_that_was_taken_back_is_used_again_and_few_are_kept() {
-        let store = Store::new(0);
-        let tail = |store: &Store| {
-            let spool = Spool::new();
-            assert!(spool.add(store, b"some"));
-            spool.take().0.bytes
-        };
-        let first = tail(&store);
-        let place = first.as_ptr();
-        store.take_back(first);
-        let second = tail(&store);
-        assert_eq!((second.as_ptr(), &second[..]), (place, &b"some"[..]));
-        for _ in 0..2 * SPARE {
-            store.take_back(vec![0; TAIL]);
-        }
-        let last = store.buffer();
-        store.take_back(Vec::new());
-        store.take_back(vec![0; 4]);
-        store.take_back(vec![0; 2 * TAIL]);
-        assert_eq!(store.spare.lock().unwrap().len(), SPARE - 1);
-        store.take_back(last);
-        assert_eq!(store.spare.lock().unwrap().len(), SPARE);
     }
 }

@@ -6,7 +6,7 @@ use crate::request::Request;
 use crate::rules::Rules;
 use crate::signals;
 use httpd_sys::*;
-use manifold::{Code, FilePart, Head, Outcome, Part, Store, Stored, Tail};
+use manifold::{Code, FilePart, Head, Outcome, Part, Slice, Store, Stored, Tail, Unsent};
 use std::ffi::{c_char, c_int};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,15 @@ pub(crate) struct Responder<'r> {
     instead: Option<Instead>,
 }
 
+/// What becomes of bytes that an interpreter has lent, for which it waits when it ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lent {
+    /// They are passed on at once, without waiting for the client.
+    AsItIs,
+    /// httpd gets a copy, since it may wait for the client with it.
+    Copied,
+}
+
 #[derive(Clone, Copy)]
 enum Instead {
     /// What httpd makes of this, which the hook returns in the end: the page of an error, or nothing
@@ -49,26 +58,6 @@ const PIECE: usize = 56 << 10;
 
 /// What is less than this httpd keeps, unless it is told to send it.
 const LEAST_TO_SEND: usize = 4096;
-
-/// Bytes of a body in two places, the second behind the first.
-#[derive(Clone, Copy)]
-struct Bytes<'a>(&'a [u8], &'a [u8]);
-
-impl Bytes<'_> {
-    fn len(self) -> usize {
-        self.0.len() + self.1.len()
-    }
-
-    fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-
-    fn split_at(self, place: usize) -> (Self, Self) {
-        let (first, rest) = self.0.split_at(place.min(self.0.len()));
-        let (second, rest_of_second) = self.1.split_at(place - first.len());
-        (Self(first, second), Self(rest, rest_of_second))
-    }
-}
 
 /// What became of a part.
 pub(crate) enum Sent {
@@ -107,23 +96,21 @@ impl<'r> Responder<'r> {
     /// go on by itself, as httpd does for every handler.
     pub(crate) fn send(&mut self, mut part: Part) -> Sent {
         let spool = part.spool.take().map(|spool| spool.take());
-        let (Tail { bytes, stored }, mut end) = spool.unwrap_or_default();
+        let (tail, mut end) = spool.unwrap_or_default();
         if part.head.is_none() {
             part.end = part.end.or(end.take());
         }
         // With a head it is not: httpd would tell the length or not, as the threads happen to run.
-        let sent = self.send_part(&mut part, &bytes, stored);
-        self.aside.store().take_back(bytes);
-        self.aside.store().take_back(part.body);
+        let sent = self.send_part(&mut part, tail);
         match (sent, end) {
             (Sent::More, Some(_)) => {
-                self.send_part(&mut Part { end, ..Part::default() }, &[], None)
+                self.send_part(&mut Part { end, ..Part::default() }, Tail::default())
             }
             (sent, _) => sent,
         }
     }
 
-    fn send_part(&mut self, part: &mut Part, tail: &[u8], stored: Option<Stored>) -> Sent {
+    fn send_part(&mut self, part: &mut Part, tail: Tail) -> Sent {
         if let Some(Outcome::Failed(code)) = part.end {
             return Sent::Failed(code);
         }
@@ -143,7 +130,7 @@ impl<'r> Responder<'r> {
             return if part.end.is_some() { Sent::Ended(instead.status()) } else { Sent::More };
         }
         self.prepare();
-        let status = self.write(Bytes(&part.body, tail), part.file.take(), stored, part.end);
+        let status = self.write(&part.body, tail, part.file.take(), part.end);
         if self.is_failure(status) {
             // The client is there, and a filter has failed: on a file that became shorter, say.
             if self.r.output_filters().any(|filter| self.r.text(filter.name) == b"http_header") {
@@ -165,32 +152,34 @@ impl<'r> Responder<'r> {
     /// Passes a part on; waits for the client where httpd cannot go on by itself.
     fn write(
         &mut self,
-        mut body: Bytes<'_>,
+        body: &[u8],
+        Tail { mut blocks, stored }: Tail,
         file: Option<FilePart>,
-        stored: Option<Stored>,
         end: Option<Outcome>,
     ) -> apr_status_t {
-        let is_small = body.len() <= PIECE && stored.is_none();
+        let is_small = body.len() + blocks.len() <= PIECE && stored.is_none();
+        let mut rest = Unsent::of(body, &blocks);
         if self.goes_on.is_none() && file.is_none() && !(is_small && end.is_some()) {
-            let (first, rest) = body.split_at(body.len().min(PIECE));
-            self.append_all(first);
+            // This may wait for the client.
+            self.append_next(&mut rest, PIECE, Lent::Copied);
             self.append_flush();
             let status = self.pass();
             self.goes_on = Some(self.aside.is_of_use());
             if status != 0 || rest.is_empty() && stored.is_none() && end.is_none() {
                 return status;
             }
-            body = rest;
         }
         let mut flush = true;
         if self.goes_on == Some(true) {
-            match self.write_what_is_taken(body) {
-                Ok(rest) => flush = rest,
+            match self.write_what_is_taken(rest) {
+                Ok(is_needed) => flush = is_needed,
                 Err(status) => return status,
             }
         } else {
-            self.append_all(body);
+            self.append_next(&mut rest, usize::MAX, Lent::Copied);
         }
+        // From here on this may wait for the client.
+        blocks.give_back();
         if let Some(stored) = stored {
             flush |= !self.append_stored(stored);
         }
@@ -205,6 +194,7 @@ impl<'r> Responder<'r> {
             Some(_) => self.break_off(),
         }
         let status = self.pass();
+        self.aside.store().reuse(blocks);
         if end.is_none() && !self.is_behind() {
             self.nothing_is_left();
         }
@@ -212,9 +202,8 @@ impl<'r> Responder<'r> {
     }
 
     /// Passes on what the client takes, and appends the rest, which is put aside where it is much. Says
-    /// whether httpd has to be told to send that.
-    fn write_what_is_taken(&mut self, body: Bytes<'_>) -> Result<bool, apr_status_t> {
-        let mut rest = body;
+    /// whether httpd has to be told to send that. Nothing that is lent is left in the brigade.
+    fn write_what_is_taken(&mut self, mut rest: Unsent<'_>) -> Result<bool, apr_status_t> {
         while !rest.is_empty() {
             if self.aside.is_behind() {
                 if self.aside.is_taken_in_a_moment() {
@@ -224,22 +213,22 @@ impl<'r> Responder<'r> {
                     }
                 }
                 let mut in_memory = 0;
-                for bytes in [rest.0, rest.1] {
+                while let Some(slice) = rest.next(usize::MAX) {
                     // SAFETY: the brigade is live, and the request's.
-                    if !unsafe { self.aside.append(self.brigade, bytes) } {
-                        self.append_bytes(bytes);
-                        in_memory += bytes.len();
+                    if !unsafe { self.aside.append(self.brigade, slice.bytes) } {
+                        self.append_slice(slice, Lent::Copied);
+                        in_memory += slice.bytes.len();
                     }
                 }
                 return Ok(in_memory > PIECE);
             }
-            let (piece, more) = rest.split_at(rest.len().min(PIECE));
-            self.append_all(piece);
-            if piece.len() < LEAST_TO_SEND {
+            if rest.len() < LEAST_TO_SEND {
+                self.append_next(&mut rest, usize::MAX, Lent::Copied);
                 return Ok(true);
             }
+            self.append_next(&mut rest, PIECE, Lent::AsItIs);
             match self.pass() {
-                0 => rest = more,
+                0 => {}
                 status => return Err(status),
             }
         }
@@ -356,9 +345,23 @@ impl<'r> Responder<'r> {
         unsafe { append_bucket(self.brigade, bucket) };
     }
 
-    fn append_all(&self, bytes: Bytes<'_>) {
-        self.append_bytes(bytes.0);
-        self.append_bytes(bytes.1);
+    /// Appends the next bytes, at most `limit` of them.
+    fn append_next(&self, rest: &mut Unsent<'_>, limit: usize, lent: Lent) {
+        let mut left = limit;
+        while let Some(slice) = rest.next(left) {
+            self.append_slice(slice, lent);
+            left -= slice.bytes.len();
+        }
+    }
+
+    fn append_slice(&self, Slice { bytes, is_lent }: Slice<'_>, lent: Lent) {
+        if !is_lent || lent != Lent::Copied {
+            return self.append_bytes(bytes);
+        }
+        // SAFETY: the bytes are readable for the length, and with no function to free them they are copied.
+        self.append(|allocator| unsafe {
+            apr_bucket_heap_create(bytes.as_ptr().cast(), bytes.len(), None, allocator)
+        });
     }
 
     /// Appends bytes, which httpd copies where it cannot write them at once.

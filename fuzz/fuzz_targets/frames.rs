@@ -21,8 +21,10 @@ sources! {
     "../../src/fields.rs" fields
     "../../src/group/name.rs" name
     "../../src/job.rs" job
+    "../../src/lending.rs" lending
     "../../src/reply.rs" reply
     "../../src/spool.rs" spool
+    "../../src/store.rs" store
 }
 
 mod daemon {
@@ -39,6 +41,7 @@ use name::GroupName;
 use reply::{FilePart, Head, Level, LogEntry, Outcome, Part, Reply, Source, Verbosity};
 use rustix::fs::MemfdFlags;
 use spool::Spool;
+use store::{Store, Stored};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -151,7 +154,7 @@ fn say(said: &FromWorker) -> Vec<u8> {
         FromWorker::Reply(Reply::Response(Part { head, body, file, spool, end })) => {
             assert!(spool.is_none());
             let place = file.as_ref().map(|FilePart { start, length, .. }| (*start, *length));
-            wire::part(&mut to, head.as_ref(), body, place, *end).expect("it was one");
+            wire::part(&mut to, head.as_ref(), [&body[..]], place, *end).expect("it was one");
         }
         FromWorker::Reply(other) => panic!("a worker process does not say {other:?}"),
     }

@@ -17,7 +17,7 @@ pub fn decode_request(frame: &[u8], job: &mut Job) {
 
 /// Writes the frame of a whole response.
 pub fn encode_response(to: &mut Vec<u8>, head: &Head, body: &[u8]) {
-    wire::part(to, Some(head), body, None, Some(Outcome::Complete)).expect("it is short");
+    wire::part(to, Some(head), [body], None, Some(Outcome::Complete)).expect("it is short");
 }
 
 /// Reads the frame of a response, and drops what it says.

@@ -16,7 +16,7 @@ use crate::queue::PATIENCE;
 use crate::wsgi::now;
 use crate::{
     Answer, Code, Conversation, Event, FilePart, GroupName, Head, Job, Outcome, Part, Peer,
-    Refusal, Reload, Reply, Stored, Tail,
+    Refusal, Reload, Reply, Stored, Tail, Unsent,
 };
 use rustix::event::epoll;
 use std::net::Shutdown;
@@ -422,7 +422,7 @@ impl Connection {
             return Ok(());
         }
         let (tail, mut end) = part.spool.take().map_or_else(Default::default, |spool| spool.take());
-        let Tail { bytes, stored } = tail;
+        let Tail { blocks, stored } = tail;
         let ends = part.end.or(end).is_some();
         // With a head it is not: httpd would tell the length or not, as the threads happen to run.
         if stored.is_some() {
@@ -436,24 +436,22 @@ impl Connection {
         }
         let place = part.file.as_ref().map(|FilePart { start, length, .. }| (*start, *length));
         let mut head = part.head.as_ref();
-        let mut pieces = part.body.chunks(PIECE).chain(bytes.chunks(PIECE)).peekable();
+        let mut unsent = Unsent::of(&part.body, &blocks);
         loop {
-            let piece = pieces.next().unwrap_or_default();
-            let is_last = pieces.peek().is_none();
+            let is_last = unsent.len() <= PIECE;
             let (place, end) = (place.filter(|_| is_last), part.end.filter(|_| is_last));
-            wire::part(output.frames(), head.take(), piece, place, end)?;
+            wire::part(output.frames(), head.take(), unsent.piece(PIECE), place, end)?;
             if is_last {
                 break;
             }
         }
-        conversation.store().take_back(part.body);
-        conversation.store().take_back(bytes);
+        conversation.store().reuse(blocks);
         if let Some(FilePart { file, .. }) = part.file {
             output.attach(OwnedFd::from(file));
         }
         match stored {
             Some(stored) => writing.behind = Some(Behind { stored, done: 0, end }),
-            None if end.is_some() => wire::part(output.frames(), None, b"", None, end)?,
+            None if end.is_some() => wire::part(output.frames(), None, [], None, end)?,
             None => {}
         }
         if let State::Busy(request) = &mut writing.state {
@@ -472,7 +470,7 @@ impl Connection {
         *done += piece.len() as u64;
         let is_last = *done == stored.length();
         let end = end.filter(|_| is_last);
-        wire::part(writing.output.frames(), None, &piece, None, end)?;
+        wire::part(writing.output.frames(), None, [&piece[..]], None, end)?;
         if is_last {
             writing.behind = None;
         }

@@ -239,10 +239,10 @@ pub(crate) fn log(to: &mut Vec<u8>, entry: &LogEntry) {
 /// # Errors
 ///
 /// The head is too long for a frame.
-pub(crate) fn part(
+pub(crate) fn part<'a>(
     to: &mut Vec<u8>,
     head: Option<&Head>,
-    body: &[u8],
+    body: impl IntoIterator<Item = &'a [u8]>,
     file: Option<(u64, u64)>,
     end: Option<Outcome>,
 ) -> Result<()> {
@@ -280,7 +280,7 @@ pub(crate) fn part(
                 to.extend_from_slice(&length.to_le_bytes());
             }
         }
-        to.extend_from_slice(body);
+        body.into_iter().for_each(|bytes| to.extend_from_slice(bytes));
     })
 }
 

@@ -1,6 +1,7 @@
 //! References to Python objects that live no longer than the proof of being attached.
 
 use super::Attached;
+use crate::lending::{Lender, Lent};
 use cpython_sys::*;
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char};
@@ -269,6 +270,16 @@ impl<'py> Object<'py> {
         Some(unsafe { std::slice::from_raw_parts(start.cast(), length.unsigned_abs()) })
     }
 
+    /// Lends bytes of this `bytes` object, as a reference of its own.
+    pub(crate) fn lend(&self, bytes: &[u8]) -> Lent {
+        debug_assert!(
+            self.as_bytes().is_some_and(|all| all.as_ptr_range().contains(&bytes.as_ptr()))
+        );
+        let kept = Kept::new(self.clone());
+        // SAFETY: a bytes object does not change, and lives as long as there is this reference.
+        unsafe { Lent::new(bytes, kept.0.cast()) }
+    }
+
     /// The characters of this `str` as UTF-8; what has no UTF-8 (a lone surrogate) is replaced.
     pub(crate) fn to_text(&self) -> Result<String, Raised> {
         // SAFETY: attached; for anything but a str it raises.
@@ -361,6 +372,14 @@ impl Kept {
     /// Gives the reference back to be dropped by an attached thread.
     pub(crate) fn release<'py>(self, py: Attached<'py>) -> Object<'py> {
         Object { pointer: self.0, py }
+    }
+}
+
+/// Releases what this interpreter has lent and what came back. Its lender sits in its
+/// [`crate::wsgi::Residents`], as what is [`Kept`].
+pub(crate) fn release_returned(py: Attached<'_>, lender: &Lender) {
+    for object in lender.returned() {
+        drop(Kept(object.cast()).release(py));
     }
 }
 

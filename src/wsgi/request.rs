@@ -4,9 +4,10 @@ use super::input::Traffic;
 use crate::exchange::{Gone, Link};
 use crate::header::{self, HeaderError};
 use crate::interp::class::{self, Methods};
-use crate::interp::object::{os_error, runtime_error, type_error, value_error};
+use crate::interp::object::{os_error, release_returned, runtime_error, type_error, value_error};
 use crate::interp::{Attached, Kept, Object, Raised};
-use crate::{Fields, Head, Part, Spool};
+use crate::lending::{self, Lender};
+use crate::{Fields, Head, Part, Spool, Store};
 use cpython_sys::*;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -14,7 +15,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The most of a block that is under way in one message.
-const PIECE: usize = crate::spool::TAIL;
+const PIECE: usize = crate::store::TAIL;
+
+/// What is larger than this is not kept for a slow client.
+const LARGE: usize = 1 << 20;
 
 /// Room for a header, in bytes: most are shorter.
 const HEADER: usize = 48;
@@ -36,12 +40,33 @@ pub(super) struct Request {
     excess: Cell<u64>,
     /// What can be put behind the part that was sent last.
     spool: RefCell<Option<Arc<Spool>>>,
+    lender: Arc<Lender>,
     over_http2: bool,
     /// The status that was sent.
     status: Cell<Option<u16>>,
     traffic: Cell<Traffic>,
     /// The `Observation` of events.py, where somebody has subscribed; gone once the request ends.
     observation: RefCell<Option<Kept>>,
+}
+
+/// What is to be sent of a `bytes` object.
+struct Block<'a, 'py> {
+    object: &'a Object<'py>,
+    bytes: &'a [u8],
+}
+
+impl Block<'_, '_> {
+    /// Whether the object can be lent: that pays, and to release one runs no code of the application, as
+    /// it could for a subclass.
+    fn is_lendable(&self) -> bool {
+        self.bytes.len() >= lending::LEAST && self.object.is_exactly(&raw mut PyBytes_Type)
+    }
+
+    /// Whether it is lent only while it is sent: what a slow client has not come to then is copied, so that
+    /// the client does not keep all of it.
+    fn is_large(&self) -> bool {
+        self.object.as_bytes().is_some_and(|all| all.len() > LARGE)
+    }
 }
 
 /// Why a block was not sent.
@@ -67,6 +92,7 @@ pub(super) fn class(py: Attached<'_>) -> Result<Object<'_>, Raised> {
 pub(super) fn new<'py>(
     class: &Object<'py>,
     link: &Arc<Link>,
+    lender: &Arc<Lender>,
     over_http2: bool,
 ) -> Result<Object<'py>, Raised> {
     class::instance(
@@ -78,6 +104,7 @@ pub(super) fn new<'py>(
             allowance: Cell::new(None),
             excess: Cell::new(0),
             spool: RefCell::new(None),
+            lender: Arc::clone(lender),
             over_http2,
             status: Cell::new(None),
             traffic: Cell::default(),
@@ -195,22 +222,23 @@ impl Request {
         self.excess.get()
     }
 
-    /// Sends a block, and waits while the client is slow.
-    pub(super) fn send(&self, py: Attached<'_>, block: &[u8]) -> Result<(), SendError> {
+    /// Sends the bytes of a `bytes` object, and waits while the client is slow.
+    pub(super) fn send(&self, object: &Object<'_>, bytes: &[u8]) -> Result<(), SendError> {
+        let py = object.py();
         let Some(link) = self.link.borrow().clone() else {
             return Err(runtime_error(py, "write() was called after its request had ended").into());
         };
         let head = self.take_head(py)?;
-        let block = &block[..self.allow(block.len())];
+        let block = Block { object, bytes: &bytes[..self.allow(bytes.len())] };
         if link.request_gone() {
             return Err(SendError::Gone);
         }
-        if block.is_empty() && head.is_none() {
+        if block.bytes.is_empty() && head.is_none() {
             return Ok(());
         }
         let began = self.observation.borrow().is_some().then(Instant::now);
-        let sent = self.send_block(py, &link, head, block);
-        self.traffic.set(self.traffic.get().and(block.len()).waited_since(began));
+        let sent = self.send_block(py, &link, head, &block);
+        self.traffic.set(self.traffic.get().and(block.bytes.len()).waited_since(began));
         sent.map_err(|_: Gone| SendError::Gone)
     }
 
@@ -221,29 +249,53 @@ impl Request {
         &self,
         py: Attached<'_>,
         link: &Link,
-        mut head: Option<Head>,
-        mut block: &[u8],
+        head: Option<Head>,
+        block: &Block<'_, '_>,
     ) -> Result<(), Gone> {
         let last = self.spool.borrow().clone();
-        let put_behind = |last: &Spool| {
-            last.add(link.store(), block)
-                || last.is_in_use() && py.detached(|| last.append(link.store(), block))
-        };
-        if last.is_some_and(|last| put_behind(&last)) {
+        if last.is_some_and(|last| self.put_behind(py, &last, link.store(), block)) {
             return Ok(());
         }
+        release_returned(py, &self.lender);
+        if !block.is_large() {
+            return self.send_pieces(py, link, head, block, |_| ());
+        }
+        let mut under_way = Vec::new();
+        let sent = self.send_pieces(py, link, head, block, |spool| {
+            under_way.retain(|spool| Arc::strong_count(spool) > 1);
+            under_way.push(Arc::clone(spool));
+        });
+        py.detached(|| under_way.iter().for_each(|spool| spool.own()));
+        sent
+    }
+
+    /// Sends a block in pieces, each of which begins a spool that `begun` is told of.
+    fn send_pieces(
+        &self,
+        py: Attached<'_>,
+        link: &Link,
+        mut head: Option<Head>,
+        block: &Block<'_, '_>,
+        mut begun: impl FnMut(&Arc<Spool>),
+    ) -> Result<(), Gone> {
+        let is_lendable = block.is_lendable();
+        let mut bytes = block.bytes;
         loop {
-            let (piece, rest) = block.split_at(block.len().min(PIECE));
+            let (piece, rest) = bytes.split_at(bytes.len().min(PIECE));
             let spool = Spool::new();
+            let body = match is_lendable && self.lend(&spool, block.object, piece) {
+                true => Vec::new(),
+                false => piece.to_vec(),
+            };
+            begun(&spool);
             let last = self.spool.replace(Some(Arc::clone(&spool)));
-            let (head, body) = (head.take(), link.store().copy(piece));
-            let part = Part { head, body, spool: Some(spool), ..Part::default() };
+            let part = Part { head: head.take(), body, spool: Some(spool), ..Part::default() };
             // Mostly there is room, and others who stand in line for the GIL get it soon enough.
             if let Some(part) = link.respond_at_once(part)?
                 && let Some(part) = py.detached(|| link.respond_within(part, MOMENT))?
             {
                 if let Some(last) = last
-                    && py.detached(|| last.append(link.store(), block))
+                    && py.detached(|| last.append(link.store(), bytes))
                 {
                     *self.spool.borrow_mut() = Some(last);
                     return Ok(());
@@ -253,8 +305,29 @@ impl Request {
             if rest.is_empty() {
                 return Ok(());
             }
-            block = rest;
+            bytes = rest;
         }
+    }
+
+    /// Puts a block behind what was sent last. `false` where the request thread has come to that, or it is
+    /// too much.
+    fn put_behind(
+        &self,
+        py: Attached<'_>,
+        last: &Arc<Spool>,
+        store: &Arc<Store>,
+        block: &Block<'_, '_>,
+    ) -> bool {
+        let bytes = block.bytes;
+        let put = match block.is_lendable() && !block.is_large() {
+            true => self.lend(last, block.object, bytes),
+            false => last.add(store, bytes),
+        };
+        put || last.is_in_use() && py.detached(|| last.append(store, bytes))
+    }
+
+    fn lend(&self, spool: &Arc<Spool>, object: &Object<'_>, bytes: &[u8]) -> bool {
+        spool.lend(&self.lender, bytes.len(), || object.lend(bytes))
     }
 
     /// Says how the response ended behind what was sent last, if the request thread has not taken
@@ -482,7 +555,7 @@ unsafe extern "C" fn write_function(
                 &format!("write() argument must be bytes, not {}", data.type_name()),
             ));
         };
-        match request.send(py, bytes) {
+        match request.send(data, bytes) {
             Ok(()) => Ok(Object::none(py)),
             Err(SendError::Raised(raised)) => Err(raised),
             Err(SendError::Gone) => Err(os_error(py, "the client has closed the connection")),

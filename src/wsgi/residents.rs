@@ -9,7 +9,9 @@ use super::{errors, hook, input, request};
 use crate::gate::Gate;
 use crate::interp::ending::{self, ExitFunctions};
 use crate::interp::exception::Exception;
+use crate::interp::object::release_returned;
 use crate::interp::{Attached, Kept, Object, Raised};
+use crate::lending::Lender;
 use crate::options::Resolved;
 use crate::{GroupName, Script, Settings};
 use cpython_sys::*;
@@ -18,9 +20,13 @@ use std::ffi::CStr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// The version of mod_wsgi whose behaviour applications can rely on.
 pub const COMPATIBLE_VERSION: (i32, i32, i32) = (6, 1, 1);
+
+/// How long those may take who write what they were lent.
+const READING: Duration = Duration::from_secs(1);
 
 /// What belongs to one interpreter, made when it is and released when it ends.
 pub(crate) struct Residents {
@@ -40,6 +46,8 @@ pub(crate) struct Residents {
     pub(super) scripts: Scripts,
     pub(super) running: Arc<Running>,
     pub(super) events: Events,
+    /// Of what applications have made.
+    pub(super) lender: Arc<Lender>,
     exit: ExitFunctions,
     search_path: SearchPath,
     /// Formats a stack, where somebody watches requests.
@@ -197,6 +205,7 @@ impl Residents {
             request_timeout: Kept::new(bootstrap.attribute(c"RequestTimeout")?),
             scripts: Scripts::new(judge),
             running,
+            lender: Arc::default(),
             events: Events {
                 callbacks: Kept::new(events.attribute(c"event_callbacks")?),
                 recorders: Kept::new(events.attribute(c"recorders")?),
@@ -296,6 +305,8 @@ impl Residents {
 
     /// Lets everything go.
     pub(crate) fn release(self, py: Attached<'_>) {
+        py.detached(|| self.lender.call_in(READING));
+        release_returned(py, &self.lender);
         let ExitFunctions { join_threads, run_exit_callbacks } = self.exit;
         for kept in [join_threads, run_exit_callbacks, self.events.stopping] {
             drop(kept.release(py));

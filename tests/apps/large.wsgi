@@ -1,12 +1,14 @@
 """Large bodies, made in the ways that applications make them.
 
 The path says how and `size=N` how much (default 8 MiB): `/list` and `/iterator` return one block,
-`/blocks` yields blocks of `block=N` bytes (default 64 KiB), `/written` passes them to write(), and
-`/endless` yields without an end. Byte number i is i modulo 251. With `length=N` that is the
-Content-Length, with `status=N` the status, and with `noise=N` the bytes are random, but the same always. `/endings` says how many of them were closed,
-`/log` logs a line at its end.
+`/blocks` yields blocks of `block=N` bytes (default 64 KiB), `/mixed` of sizes between 1 byte and
+300 KB, `/written` passes blocks to write(), and `/endless` yields without an end. Byte number i is i
+modulo 251. With `length=N` that is the Content-Length, with `status=N` the status, and with `noise=N`
+the bytes are random, but the same always. `/endings` says how many of them were closed, `/log` logs a
+line at its end.
 """
 
+import itertools
 import random
 from urllib.parse import parse_qs
 
@@ -43,6 +45,15 @@ def endless():
         yield PATTERN * 400
 
 
+def mixed(body):
+    start = 0
+    for size in itertools.cycle([1, 5000, 4095, 4096, 16384, 70000, 262144, 300000, 3]):
+        if start >= len(body):
+            return
+        yield body[start : start + size]
+        start += size
+
+
 def handle_request(environ, start_response):
     path = environ["SCRIPT_NAME"] + environ["PATH_INFO"]
     query = {name: int(values[0]) for name, values in parse_qs(environ["QUERY_STRING"]).items()}
@@ -63,6 +74,8 @@ def handle_request(environ, start_response):
         return [body]
     if path.endswith("/iterator"):
         return Blocks([body])
+    if path.endswith("/mixed"):
+        return Blocks(mixed(body))
     blocks = (body[start : start + block] for start in range(0, len(body), block))
     if path.endswith("/written"):
         for each in blocks:

@@ -13,7 +13,7 @@ const SIZE: usize = 8 << 20;
 const READ: usize = 50_000;
 
 /// The ways in which `large.wsgi` makes the body of 8 MiB.
-const WAYS: [&str; 4] = ["/list", "/iterator", "/blocks", "/written"];
+const WAYS: [&str; 5] = ["/list", "/iterator", "/blocks", "/written", "/mixed"];
 
 /// `large.wsgi`, whose responses do not fit into the buffers between httpd and its client.
 fn conf(more: &str) -> Conf {
@@ -78,7 +78,7 @@ fn thirty_stalled_clients_leave_all_of_twenty_five_threads_free() {
     let server = Server::start(conf("").threads(25));
     let child = server.only_child();
     let mut clients: Vec<_> =
-        (0..30).map(|i| stalled(&server, &with_length(WAYS[i % 4]))).collect();
+        (0..30).map(|i| stalled(&server, &with_length(WAYS[i % WAYS.len()]))).collect();
     keeps(&server, 30);
     says_hello(&server, 100);
     for (client, read) in &mut clients {
@@ -103,7 +103,7 @@ fn filters_that_only_look_at_headers_make_no_difference() {
     let server = Server::start(modules.into_iter().fold(conf, Conf::with));
     let compressing = |way| with_length(way).header("Accept-Encoding", "gzip");
     let mut clients: Vec<_> =
-        (0..12).map(|i| stalled(&server, &compressing(WAYS[i % 4]))).collect();
+        (0..12).map(|i| stalled(&server, &compressing(WAYS[i % WAYS.len()]))).collect();
     keeps(&server, 12);
     says_hello(&server, 10);
     clients.iter_mut().for_each(|(client, read)| reads_on((client, std::mem::take(read))));
@@ -153,8 +153,9 @@ fn requests_behind_each_other_are_answered_in_order() {
 fn what_clients_leave_behind_is_let_go_and_counted_no_more() {
     let server = Server::start(conf("WSGIResponseBufferLimit 70000000").threads(25));
     for round in 0..4 {
-        let clients: Vec<_> =
-            (0..8).map(|i| stalled(&server, &with_length(WAYS[(i + round) % 4]))).collect();
+        let clients: Vec<_> = (0..8)
+            .map(|i| stalled(&server, &with_length(WAYS[(i + round) % WAYS.len()])))
+            .collect();
         keeps(&server, 8);
         drop(clients);
         keeps(&server, 0);
@@ -226,8 +227,8 @@ fn a_content_length_is_kept_to_whoever_is_slow() {
         let answer = client.send(&Request::get(&format!("{way}?length=9000000")));
         assert!(!answer.whole && answer.body == pattern(SIZE), "{way}: {}", answer.body.len());
     }
-    server.log().wait_for_count(&["MNF0022"], 4);
-    server.log().wait_for_count(&["MNF0019"], 4);
+    server.log().wait_for_count(&["MNF0022"], WAYS.len());
+    server.log().wait_for_count(&["MNF0019"], WAYS.len());
     keeps(&server, 0);
 }
 
@@ -276,7 +277,7 @@ fn a_graceful_restart_lets_kept_bodies_arrive() {
     let server = serve("");
     let old = server.only_child();
     let mut clients: Vec<_> = WAYS.iter().map(|way| stalled(&server, &with_length(way))).collect();
-    keeps(&server, 4);
+    keeps(&server, WAYS.len());
     server.graceful();
     clients.iter_mut().for_each(|(client, read)| reads_on((client, std::mem::take(read))));
     drop(clients);

@@ -266,7 +266,7 @@ impl Request {
                     answered.body.extend(body);
                     // What came while this part waited.
                     let (tail, end_behind) = spool.map(|spool| spool.take()).unwrap_or_default();
-                    answered.body.extend(tail.bytes);
+                    answered.body.extend(tail.blocks.slices().flat_map(|slice| slice.bytes));
                     answered.body.extend(tail.stored.iter().flat_map(content));
                     answered.outcome = end.or(end_behind);
                     if answered.outcome.is_some() {

@@ -1,7 +1,8 @@
 //! Conversations: what is said in them, and how they end.
 
-use crate::harness::{Answered, App, Folder};
-use manifold::{Code, Outcome};
+use crate::harness::{Answered, App, Folder, in_its_own_process, request, settings};
+use manifold::{Code, GroupName, Left, Limits, Outcome, Patience, Runtime, Settings};
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_script_answers_through_a_conversation() {
@@ -100,4 +101,80 @@ def application(environ, start_response):
         folder.script("app.wsgi", RIGHT);
         assert_eq!(app.get("/"), "mended", "{broken}");
     }
+}
+
+/// Yields objects of many sizes, the same each time, and says how often they are referred to.
+const LENDER: &str = "
+import sys
+
+class Marked(bytes):
+    deleted = 0
+    def __del__(self):
+        Marked.deleted += 1
+
+SIZES = [3, 16384, 4095, 4096, 1, 70000, 20000, 262144, 300000, 5, 9000, 8192]
+BLOCKS = [bytes([number]) * size for number, size in enumerate(SIZES)]
+
+def blocks():
+    yield from BLOCKS
+    yield Marked(b'm' * 10000)
+    with open('FOLDER/said', 'a') as note:
+        note.write('all')
+
+def application(environ, start_response):
+    start_response('200 OK', [])
+    if environ['PATH_INFO'] == '/references':
+        counts = [sys.getrefcount(block) for block in BLOCKS if len(block) > 1]
+        return [f'{sum(counts)} {Marked.deleted}'.encode()]
+    return blocks()
+";
+
+/// What `blocks` yields.
+fn blocks_of_the_lender() -> Vec<u8> {
+    let sizes = [3, 16384, 4095, 4096, 1, 70000, 20000, 262_144, 300_000, 5, 9000, 8192];
+    let numbered = (0..).zip(sizes).flat_map(|(number, size)| vec![number; size]);
+    numbered.chain(vec![b'm'; 10000]).collect()
+}
+
+#[test]
+fn objects_that_are_lent_arrive_in_their_order_and_come_back() {
+    let folder = Folder::new();
+    let app = App::of(folder.script("lender.wsgi", LENDER), "lender");
+    let before = app.get("/references");
+    assert!(before.ends_with(" 0"), "{before}");
+    for round in 1..=5 {
+        let request = app.request("/");
+        // Where nobody listens, the application comes as far as there is room for what it says.
+        let lent = loop {
+            let lent = app.get("/references");
+            if lent != before {
+                break lent;
+            }
+        };
+        assert!(lent.split(' ').next() > before.split(' ').next(), "{before} and {lent}");
+        let answered = request.finish(b"");
+        assert_eq!(answered.outcome, Some(Outcome::Complete));
+        assert!(answered.body == blocks_of_the_lender(), "{} bytes", answered.body.len());
+        let references = before.replace(" 0", &format!(" {round}"));
+        assert_eq!(app.get("/references"), references);
+    }
+}
+
+#[test]
+fn what_an_interpreter_has_lent_outlives_it() {
+    in_its_own_process(|| {
+        let folder = Folder::new();
+        let script = folder.script("lender.wsgi", LENDER);
+        let runtime = Runtime::start(Settings { interpreter_threads: 1, ..settings() });
+        let group = GroupName::new(b"lender");
+        let request = request(&runtime, &group, &script, "/", Patience::Endless).expect("taken");
+        while folder.text("said").is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let end = Instant::now() + Duration::from_secs(60);
+        assert_eq!(runtime.finish(Limits { requests: end, everything: end }), Left::Nothing);
+        let answered = request.finish(b"");
+        assert_eq!(answered.outcome, Some(Outcome::Complete));
+        assert!(answered.body == blocks_of_the_lender(), "{} bytes", answered.body.len());
+    });
 }

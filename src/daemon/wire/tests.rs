@@ -125,7 +125,7 @@ fn worker_frame() -> impl Strategy<Value = Vec<u8>> {
         (0_usize..100, any::<usize>()).prop_map(|(a, b)| made(|to| ask(to, a, b))),
         entry().prop_map(|entry| made(|to| log(to, &entry))),
         (prop::option::of(head()), bytes(), outcome()).prop_map(|(head, body, end)| made(|to| {
-            part(to, head.as_ref(), &body, None, end).unwrap()
+            part(to, head.as_ref(), [&body[..]], None, end).unwrap()
         })),
         ".{0,20}".prop_map(|why| made(|to| failed(to, &Refusal::new(Code::Stopping, &*why)))),
     ]
@@ -177,7 +177,7 @@ proptest! {
         head in prop::option::of(head()), body in bytes(), end in outcome(),
     ) {
         let mut frame = Vec::new();
-        part(&mut frame, head.as_ref(), &body, None, end).unwrap();
+        part(&mut frame, head.as_ref(), [&body[..]], None, end).unwrap();
         let (kind, content) = only(&frame);
         let Ok(FromWorker::Reply(Reply::Response(got))) = from_worker(kind, content, &mut VecDeque::new()) else {
             return Err(TestCaseError::fail("no part"));
@@ -243,7 +243,7 @@ fn a_head_whose_lines_break_is_refused() {
     headers.push(b"X-A", b"1\r\nX-B: 2");
     let head = Head { status: 200, status_line: b"200 OK".to_vec(), headers, content_length: None };
     let mut frame = Vec::new();
-    part(&mut frame, Some(&head), b"", None, None).unwrap();
+    part(&mut frame, Some(&head), [], None, None).unwrap();
     let (kind, content) = only(&frame);
     assert!(from_worker(kind, content, &mut VecDeque::new()).is_err());
 }
@@ -260,7 +260,7 @@ fn a_frame_with_something_behind_its_end_is_refused() {
 #[test]
 fn a_part_of_a_file_comes_with_its_file_and_of_nothing_else() {
     let mut frame = Vec::new();
-    part(&mut frame, None, b"before", Some((2, 3)), Some(Outcome::Complete)).unwrap();
+    part(&mut frame, None, [&b"before"[..]], Some((2, 3)), Some(Outcome::Complete)).unwrap();
     let (kind, content) = only(&frame);
     let read = |descriptor: Option<OwnedFd>| {
         let mut descriptors: VecDeque<_> = descriptor.into_iter().collect();
