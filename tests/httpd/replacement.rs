@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Says which interpreter it runs in, `TEXT`, and what the module `helper` says. `/held` waits at the
-/// gate `request` first. `MORE` is run when it is loaded.
+/// gate `request` first, `/large` yields 64 blocks of 64 KiB. `MORE` is run when it is loaded.
 const APPLICATION: &str = r#"
 import atexit, os, sys, threading, time
 import helper
@@ -40,6 +40,9 @@ MORE
 def handle_request(environ, start_response):
     if environ["PATH_INFO"].endswith("/held"):
         wait_at("request")
+    if environ["PATH_INFO"].endswith("/large"):
+        start_response("200 OK", [("Content-Length", str(64 * 65536))])
+        return (bytes([number]) * 65536 for number in range(64))
     start_response("200 OK", [("Content-Type", "text/plain")])
     facts = {"text": "TEXT", "interpreter": number(), "helper": helper.text}
     return [f"{name}\t{value!r}\n".encode() for name, value in facts.items()]
@@ -50,13 +53,21 @@ struct Site {
     edits: Cell<i64>,
 }
 
+fn conf(more: &str) -> Conf {
+    let conf = Conf::new(
+        "WSGIApplicationGroup app\nWSGIHandlerScript app ${APPS}/own.wsgi\n\
+         <Location /app>\nSetHandler app\n</Location>\nWSGIPythonPath ${ROOT}/modules",
+    );
+    conf.and(more)
+}
+
 impl Site {
     fn start(more: &str) -> Self {
-        let conf = Conf::new(
-            "WSGIApplicationGroup app\nWSGIHandlerScript app ${APPS}/own.wsgi\n\
-             <Location /app>\nSetHandler app\n</Location>\nWSGIPythonPath ${ROOT}/modules",
-        );
-        let server = Server::start_with(conf.and(more), |root| {
+        Self::start_on(conf(more))
+    }
+
+    fn start_on(conf: Conf) -> Self {
+        let server = Server::start_with(conf, |root| {
             write(root, "apps/own.wsgi", &script("first", ""));
             write(root, "modules/helper.py", "text = 'first'\n");
         });
@@ -269,6 +280,32 @@ fn an_interpreter_that_has_served_enough_is_replaced() {
     site.server.log().wait_for(&["has taken the place of", "it has served 5 requests"]);
     assert!(total(&site.server, "replacements") >= 2, "as many as were seen");
     site.server.stop();
+}
+
+/// Its blocks are lent, and the last ones when their interpreter ends have not been read.
+#[test]
+fn a_slow_client_gets_all_of_a_response_whose_interpreter_was_replaced() {
+    let more = format!("{BY_INTERPRETER}\nSendBufferSize 65536");
+    for conf in [conf(&more), conf(&more).on_worker()] {
+        let site = Site::start_on(conf);
+        if !replaces(&site) {
+            return;
+        }
+        let mut clients: Vec<_> = (0..3).map(|_| site.server.narrow_client()).collect();
+        for client in &mut clients {
+            client.send_head(&Request::get("/app/large"));
+            assert_eq!(client.read_head().status, 200);
+        }
+        let old = site.interpreter();
+        site.edit(&script("second", ""));
+        site.until_it_says("second");
+        site.ended(&old);
+        let wanted: Vec<_> = (0..64).flat_map(|number| [number; 65536]).collect();
+        for client in &mut clients {
+            assert!(client.read_bytes(wanted.len()) == wanted, "another body came");
+        }
+        site.server.stop();
+    }
 }
 
 #[test]
