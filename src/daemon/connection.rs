@@ -25,8 +25,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-/// How much of a body goes into one frame, which is passed on when all of it is there.
-const PIECE: usize = 64 * 1024;
+/// How much of a body goes into one frame, which is passed on when all of it is there: as much as httpd's
+/// side passes on at once, since what is more would be a small write of its own.
+const PIECE: usize = 56 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Connection {
