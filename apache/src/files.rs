@@ -18,8 +18,8 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
-/// How much of a file is read at once.
-const BLOCK: usize = 64 << 10;
+/// How much of a file is read at once, and written: the fewer writes, the less often a client is woken.
+const BLOCK: usize = 256 << 10;
 
 /// Below this sendfile is not worth its while, and httpd would read instead.
 pub(crate) const LEAST_FOR_SENDFILE: u64 = 4096;

@@ -326,6 +326,16 @@ impl Request {
         put || last.is_in_use() && py.detached(|| last.append(store, bytes))
     }
 
+    /// The bytes of an object that are all of a body: a copy, or a spool that they are lent to.
+    pub(super) fn whole(&self, object: &Object<'_>, bytes: &[u8]) -> (Vec<u8>, Option<Arc<Spool>>) {
+        if !(Block { object, bytes }).is_lendable() {
+            return (bytes.to_vec(), None);
+        }
+        let spool = Spool::new();
+        self.lend(&spool, object, bytes);
+        (Vec::new(), Some(spool))
+    }
+
     fn lend(&self, spool: &Arc<Spool>, object: &Object<'_>, bytes: &[u8]) -> bool {
         spool.lend(&self.lender, bytes.len(), || object.lend(bytes))
     }

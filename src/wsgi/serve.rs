@@ -357,15 +357,21 @@ impl<'py, 'a> Answering<'py, 'a> {
             if body.len() + bytes.len() > WHOLE_LIMIT {
                 return None;
             }
+            if length == 1 {
+                return Some(self.request().take_head(self.py).map(|head| {
+                    let bytes = &bytes[..self.request().allow(bytes.len())];
+                    self.request().count(bytes.len());
+                    let (body, spool) = self.request().whole(&block, bytes);
+                    Part { head, body, spool, end: Some(self.outcome()), ..Part::default() }
+                }));
+            }
             body.extend_from_slice(bytes);
         }
-        let head = match self.request().take_head(self.py) {
-            Ok(head) => head,
-            Err(raised) => return Some(Err(raised)),
-        };
-        body.truncate(self.request().allow(body.len()));
-        self.request().count(body.len());
-        Some(Ok(Part { head, body, end: Some(self.outcome()), ..Part::default() }))
+        Some(self.request().take_head(self.py).map(|head| {
+            body.truncate(self.request().allow(body.len()));
+            self.request().count(body.len());
+            Part { head, body, end: Some(self.outcome()), ..Part::default() }
+        }))
     }
 
     /// The whole response in one part, where the application returned a `wsgi.file_wrapper` of a
