@@ -19,7 +19,6 @@ use crate::{
     Refusal, Reload, Reply, Stored, Tail, Unsent,
 };
 use rustix::event::epoll;
-use rustix::net::sockopt;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -29,10 +28,6 @@ use std::time::Instant;
 /// How much of a body goes into one frame, which is passed on when all of it is there: as much as httpd's
 /// side passes on at once, since what is more would be a small write of its own.
 const PIECE: usize = 56 * 1024;
-
-/// How many bytes may be under way to httpd, if the system lets them (net.core.wmem_max): the less often
-/// has it to read before there is room for more of a response.
-const ROOM: usize = 512 << 10;
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -115,8 +110,6 @@ pub(super) enum Heard {
 impl Connection {
     pub(super) fn new(server: &Arc<Server>, key: u64, channel: Channel, mark: Mark) -> Arc<Self> {
         let (socket, input) = channel.into_parts();
-        // It works with what the system gives otherwise, just with more waiting.
-        let _ = sockopt::set_socket_send_buffer_size(&socket, ROOM);
         let mut output = Output::default();
         wire::welcome(output.frames());
         let writing = Writing {
