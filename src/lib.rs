@@ -78,7 +78,9 @@ pub use job::{Ahead, Call, Job, Reload, Script, Task, Timeout};
 pub use options::{Gil, InterpreterOptions, OptionsBlock, OptionsTable, OwnGil};
 pub use pool::Limits;
 pub use probe::worker::answer_probe;
-pub use reply::{FilePart, Head, Level, LogEntry, Outcome, Part, Reply, Source, Value, Verbosity};
+pub use reply::{
+    FilePart, Head, Level, LogEntry, Outcome, PIECE, Part, Reply, Source, Value, Verbosity,
+};
 pub use runtime::{Left, Runtime};
 pub use settings::{HashSeed, PythonSettings, ServerNames, Settings};
 pub use spawn::spawn;

@@ -60,6 +60,12 @@ impl Value {
     }
 }
 
+/// How many bytes of a body are passed on to the client's connection at once while it may be behind, and
+/// how large a response may be that is sent in one message. With a head, or what is put around chunks, it
+/// is less than httpd's default FlushMaxThreshold, 64 KiB, which is what waits for a client without a
+/// thread. A frame between processes has as many, since what is more would be a small write of its own.
+pub const PIECE: usize = 56 << 10;
+
 /// A part of the response. A short response is one part with everything in it, which costs one
 /// wake-up; a long one is a head with a first block, more blocks, and an end.
 #[derive(Debug, Default)]

@@ -164,17 +164,24 @@ impl<'a> Unsent<'a> {
     }
 
     /// The next bytes, at most `limit` of them.
-    pub(crate) fn piece(&mut self, limit: usize) -> impl Iterator<Item = &'a [u8]> {
+    pub fn piece(&mut self, limit: usize) -> impl Iterator<Item = Slice<'a>> {
         let mut left = limit;
         std::iter::from_fn(move || {
             let slice = self.next(left)?;
             left -= slice.bytes.len();
-            Some(slice.bytes)
+            Some(slice)
         })
     }
 
+    /// Passes the bytes on for as long as they are taken, which is said each time.
+    pub fn take_while(&mut self, mut is_taken: impl FnMut(&[u8]) -> bool) {
+        while let Some(slice) = self.slices.pop_if(|slice| is_taken(slice.bytes)) {
+            self.left -= slice.bytes.len();
+        }
+    }
+
     /// The next bytes that lie together, at most `limit` of them.
-    pub fn next(&mut self, limit: usize) -> Option<Slice<'a>> {
+    fn next(&mut self, limit: usize) -> Option<Slice<'a>> {
         let next = self.slices.pop_if(|_| limit > 0)?;
         let (bytes, rest) = next.bytes.split_at(next.bytes.len().min(limit));
         if !rest.is_empty() {

@@ -90,12 +90,17 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// Nothing yet; `None` where the system has no file to give.
+    pub fn nothing(store: &Arc<Store>) -> Option<Self> {
+        Some(Self { file: anonymous_file()?, length: 0, store: Arc::clone(store) })
+    }
+
     /// Copies a block, if there is room for it.
-    pub fn copy_of(store: &Arc<Store>, block: &[u8]) -> Option<Self> {
+    pub(crate) fn copy_of(store: &Arc<Store>, block: &[u8]) -> Option<Self> {
         if block.len() as u64 > store.share() {
             return None;
         }
-        let mut stored = Self { file: anonymous_file()?, length: 0, store: Arc::clone(store) };
+        let mut stored = Self::nothing(store)?;
         stored.append(block).then_some(stored)
     }
 

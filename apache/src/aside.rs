@@ -15,7 +15,7 @@
 use crate::files::{self, LEAST_FOR_SENDFILE};
 use crate::request::Request;
 use httpd_sys::*;
-use manifold::{Store, Stored};
+use manifold::{Store, Stored, Unsent};
 use std::ffi::{c_int, c_void};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -50,28 +50,33 @@ impl<'r> Aside<'r> {
         is_async() && files::goes_straight_to_the_socket(self.r)
     }
 
-    /// Appends bytes that the client cannot take yet. `false` where there is no room for them, or
-    /// there are too few to be worth it.
+    /// Appends what the client cannot take yet. Left is what there is no room for; all of it where it is too
+    /// little to be worth it.
     ///
     /// # Safety
     ///
     /// The brigade is live and made for the request's connection.
-    pub(crate) unsafe fn append(&mut self, brigade: *mut apr_bucket_brigade, bytes: &[u8]) -> bool {
-        let length = bytes.len() as u64;
+    pub(crate) unsafe fn append(
+        &mut self,
+        brigade: *mut apr_bucket_brigade,
+        rest: &mut Unsent<'_>,
+    ) {
+        let length = rest.len() as u64;
         if length < LEAST_FOR_SENDFILE || !self.has_room(length) {
-            return false;
+            return;
         }
-        let last = self.files.last_mut().map(Kept::stored);
-        let start = last.as_ref().map_or(0, |stored| stored.length());
-        if !last.is_some_and(|stored| stored.append(bytes)) {
-            let Some(stored) = Stored::copy_of(&self.store, bytes) else { return false };
-            // SAFETY: the caller's promise.
-            return unsafe { self.append_stored(brigade, stored) }.is_ok();
+        if self.files.is_empty() {
+            let Some(stored) = Stored::nothing(&self.store) else { return };
+            self.files.push(Kept::until_the_end_of(self.r, stored));
         }
-        let kept = self.files.last_mut().expect("something was appended to it");
-        // SAFETY: the caller's promise, and so many bytes are there.
-        unsafe { kept.append_bucket(self.r, brigade, start, length) };
-        true
+        let kept = self.files.last_mut().expect("there is one by now");
+        let start = kept.stored().length();
+        rest.take_while(|bytes| kept.stored().append(bytes));
+        let length = kept.stored().length() - start;
+        if length > 0 {
+            // SAFETY: the caller's promise, and so many bytes are there.
+            unsafe { kept.append_bucket(self.r, brigade, start, length) };
+        }
     }
 
     /// Appends what was put aside before; it comes back where there is no room for it.

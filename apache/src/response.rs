@@ -6,7 +6,7 @@ use crate::request::Request;
 use crate::rules::Rules;
 use crate::signals;
 use httpd_sys::*;
-use manifold::{Code, FilePart, Head, Outcome, Part, Slice, Store, Stored, Tail, Unsent};
+use manifold::{Code, FilePart, Head, Outcome, PIECE, Part, Slice, Store, Stored, Tail, Unsent};
 use std::ffi::{c_char, c_int};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(crate) struct Responder<'r> {
 }
 
 /// What becomes of bytes that an interpreter has lent, for which it waits when it ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Lent {
     /// They are passed on at once, without waiting for the client.
     AsItIs,
@@ -51,10 +51,6 @@ enum Instead {
 /// How often the client is given what it takes, each time after twice the time, before a thread waits
 /// for it: 63 ms in all.
 const PUSHES: u32 = 5;
-
-/// How much is passed on at once while the client may be behind. With a head or what is put around
-/// chunks it is less than httpd's default FlushMaxThreshold, 64 KiB.
-const PIECE: usize = 56 << 10;
 
 /// What is less than this httpd keeps, unless it is told to send it.
 const LEAST_TO_SEND: usize = 4096;
@@ -101,16 +97,15 @@ impl<'r> Responder<'r> {
             part.end = part.end.or(end.take());
         }
         // With a head it is not: httpd would tell the length or not, as the threads happen to run.
-        let sent = self.send_part(&mut part, tail);
-        match (sent, end) {
+        match (self.send_part(part, tail), end) {
             (Sent::More, Some(_)) => {
-                self.send_part(&mut Part { end, ..Part::default() }, Tail::default())
+                self.send_part(Part { end, ..Part::default() }, Tail::default())
             }
             (sent, _) => sent,
         }
     }
 
-    fn send_part(&mut self, part: &mut Part, tail: Tail) -> Sent {
+    fn send_part(&mut self, part: Part, tail: Tail) -> Sent {
         if let Some(Outcome::Failed(code)) = part.end {
             return Sent::Failed(code);
         }
@@ -130,7 +125,7 @@ impl<'r> Responder<'r> {
             return if part.end.is_some() { Sent::Ended(instead.status()) } else { Sent::More };
         }
         self.prepare();
-        let status = self.write(&part.body, tail, part.file.take(), part.end);
+        let status = self.write(&part.body, tail, part.file, part.end);
         if self.is_failure(status) {
             // The client is there, and a filter has failed: on a file that became shorter, say.
             if self.r.output_filters().any(|filter| self.r.text(filter.name) == b"http_header") {
@@ -212,14 +207,10 @@ impl<'r> Responder<'r> {
                         status => return Err(status),
                     }
                 }
-                let mut in_memory = 0;
-                while let Some(slice) = rest.next(usize::MAX) {
-                    // SAFETY: the brigade is live, and the request's.
-                    if !unsafe { self.aside.append(self.brigade, slice.bytes) } {
-                        self.append_slice(slice, Lent::Copied);
-                        in_memory += slice.bytes.len();
-                    }
-                }
+                // SAFETY: the brigade is live, and the request's.
+                unsafe { self.aside.append(self.brigade, &mut rest) };
+                let in_memory = rest.len();
+                self.append_next(&mut rest, usize::MAX, Lent::Copied);
                 return Ok(in_memory > PIECE);
             }
             if rest.len() < LEAST_TO_SEND {
@@ -347,17 +338,16 @@ impl<'r> Responder<'r> {
 
     /// Appends the next bytes, at most `limit` of them.
     fn append_next(&self, rest: &mut Unsent<'_>, limit: usize, lent: Lent) {
-        let mut left = limit;
-        while let Some(slice) = rest.next(left) {
-            self.append_slice(slice, lent);
-            left -= slice.bytes.len();
+        for Slice { bytes, is_lent } in rest.piece(limit) {
+            match lent {
+                Lent::Copied if is_lent => self.append_copy(bytes),
+                Lent::Copied | Lent::AsItIs => self.append_bytes(bytes),
+            }
         }
     }
 
-    fn append_slice(&self, Slice { bytes, is_lent }: Slice<'_>, lent: Lent) {
-        if !is_lent || lent != Lent::Copied {
-            return self.append_bytes(bytes);
-        }
+    /// Appends a copy that is httpd's.
+    fn append_copy(&self, bytes: &[u8]) {
         // SAFETY: the bytes are readable for the length, and with no function to free them they are copied.
         self.append(|allocator| unsafe {
             apr_bucket_heap_create(bytes.as_ptr().cast(), bytes.len(), None, allocator)

@@ -15,7 +15,7 @@ use crate::exchange::Listener;
 use crate::queue::PATIENCE;
 use crate::wsgi::now;
 use crate::{
-    Answer, Code, Conversation, Event, FilePart, GroupName, Head, Job, Outcome, Part, Peer,
+    Answer, Code, Conversation, Event, FilePart, GroupName, Head, Job, Outcome, PIECE, Part, Peer,
     Refusal, Reload, Reply, Stored, Tail, Unsent,
 };
 use rustix::event::epoll;
@@ -24,10 +24,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
-
-/// How much of a body goes into one frame, which is passed on when all of it is there: as much as httpd's
-/// side passes on at once, since what is more would be a small write of its own.
-const PIECE: usize = 56 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -441,7 +437,8 @@ impl Connection {
         loop {
             let is_last = unsent.len() <= PIECE;
             let (place, end) = (place.filter(|_| is_last), part.end.filter(|_| is_last));
-            wire::part(output.frames(), head.take(), unsent.piece(PIECE), place, end)?;
+            let piece = unsent.piece(PIECE).map(|slice| slice.bytes);
+            wire::part(output.frames(), head.take(), piece, place, end)?;
             if is_last {
                 break;
             }

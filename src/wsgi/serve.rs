@@ -11,16 +11,12 @@ use crate::interp::object::{release_returned, type_error};
 use crate::interp::{Attached, Object, Raised};
 use crate::isolation::Refused;
 use crate::status::tally::{self, Tally};
-use crate::{Code, FilePart, Level, Outcome, Part, Reply, Task};
+use crate::{Code, FilePart, Level, Outcome, PIECE, Part, Reply, Task};
 use cpython_sys::*;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A response that is whole and no larger than this is sent in one message. httpd's default
-/// FlushMaxThreshold, 64 KiB, is what waits for a client without a thread; the head goes with it.
-const WHOLE_LIMIT: usize = 56 * 1024;
 
 /// What has become of a job.
 pub(crate) enum Served {
@@ -354,7 +350,7 @@ impl<'py, 'a> Answering<'py, 'a> {
                 return Some(Err(Raised));
             };
             let bytes = block.as_bytes()?;
-            if body.len() + bytes.len() > WHOLE_LIMIT {
+            if body.len() + bytes.len() > PIECE {
                 return None;
             }
             if length == 1 {

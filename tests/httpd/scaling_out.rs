@@ -31,7 +31,9 @@ fn start_node(address: &str, ports: [u16; 2]) -> Server {
 
 fn start_node_with(address: &str, ports: [u16; 2], application: &str) -> Server {
     let text = block("node", ports).replace(NODES[0], address).replace("/srv", "${ROOT}/srv");
-    Server::start_with(Conf::new(&text).with("authz_host"), |root| {
+    // More than it is asked at a time: where no thread is idle, event closes a kept connection that has a
+    // request, and the balancer takes the node for dead.
+    Server::start_with(Conf::new(&text).with("authz_host").threads(32), |root| {
         write(root, "srv/shop/app.wsgi", application);
     })
 }
