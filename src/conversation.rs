@@ -3,7 +3,7 @@
 
 use crate::exchange::{Next, RequestEnd};
 use crate::group::Group;
-use crate::queue::PATIENCE;
+use crate::queue::{PATIENCE, in_turn};
 use crate::status::Counter;
 use crate::{Answer, Code, GroupName, LogEntry, Refusal, Reply, Store};
 use std::cell::Cell;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// How often a request looks at least whether its job still lies in the queue: after [`PATIENCE`] for each
 /// that waits, so that they look in turn, then after twice the time, and so on, up to this. While an
-/// application computes, which may end at any moment, the time stays as it is.
+/// application computes, which may end at any moment, the queue says when.
 const LONGEST_PATIENCE: Duration = Duration::from_millis(250);
 
 /// A request that an application group has taken. Dropping it tells the application that nobody
@@ -68,8 +68,7 @@ impl Conversation {
         waiting: usize,
     ) -> Self {
         let give_up = patience.limit().map(|limit| (Instant::now() + limit, patience));
-        let waiting = u32::try_from(waiting.max(1)).unwrap_or(u32::MAX);
-        let patience = PATIENCE.saturating_mul(waiting).min(LONGEST_PATIENCE);
+        let patience = in_turn(PATIENCE, waiting).min(LONGEST_PATIENCE);
         Self { end, group, give_up, deadline, patience: Cell::new(patience) }
     }
 
@@ -140,11 +139,8 @@ impl Conversation {
             self.group.counters().add(Counter::Refused, 1);
             return Err(self.not_started(patience));
         }
-        let mut patience = self.patience.get();
-        if !self.group.nudge() {
-            patience = LONGEST_PATIENCE.min(patience * 2);
-            self.patience.set(patience);
-        }
+        let patience = self.group.nudge().unwrap_or(self.patience.get() * 2).min(LONGEST_PATIENCE);
+        self.patience.set(patience);
         Ok(next(patience))
     }
 

@@ -272,15 +272,15 @@ impl Group {
         });
     }
 
-    /// Has jobs that have waited for long taken by more threads, where that can be; whether it cannot since
-    /// an application computes.
-    pub(crate) fn nudge(self: &Arc<Self>) -> bool {
+    /// Has jobs that have waited for long taken by more threads, where that can be; when to look again, where
+    /// it cannot since an application computes.
+    pub(crate) fn nudge(self: &Arc<Self>) -> Option<Duration> {
         if let Some(main) = self.moved_to() {
             return main.nudge();
         }
         let nudged = self.queue.nudge(Instant::now());
         nudged.members.into_iter().for_each(|member| self.grow(member));
-        nudged.computes
+        nudged.again
     }
 
     /// Starts a further thread of a replica.

@@ -11,11 +11,11 @@
 //! - The **leader** waits for a job while the replica has nothing else to do, as far as is known. A
 //!   job goes to it directly.
 //! - The **waiter** stands in line for the GIL, without a job. It is sent there when jobs wait, none
-//!   was taken for [`PATIENCE`], and the runner has let the GIL go: it has it at once, takes a job,
-//!   and sends another one to stand in line. Where the runner computes with the GIL, others could
-//!   only take turns with it, which costs what its processor's caches hold; that is done from
-//!   [`LONG`] on, by the switch interval. A job is taken only with the GIL, so none is bound to a
-//!   busy replica.
+//!   was taken for [`PATIENCE`], and nobody has the GIL: it has it at once, takes a job, and sends
+//!   another one to stand in line. Where a thread computes with the GIL, others could only take turns
+//!   with it, which costs what its processor's caches hold; that is done from [`LONG`] on, by the
+//!   switch interval, and the later, the more do so. A job is taken only with the GIL, so none is
+//!   bound to a busy replica.
 //! - All others are **idle**. When there is no idle one to send, the replica grows.
 //!
 //! So of the threads that have no job, one at most stands in line for a GIL.
@@ -40,8 +40,16 @@ use std::time::{Duration, Instant};
 /// that serves short requests takes several jobs in that time; one that is blocked takes none.
 pub(crate) const PATIENCE: Duration = Duration::from_micros(200);
 
-/// From when on a request that computes takes turns with others.
+/// How often it is looked whether a thread that computes has let the GIL go: after this part of the time
+/// for which none has taken a job. Each look takes the processor from somebody, maybe from that thread.
+const LOOKS: u32 = 4;
+
+/// From when on a request that computes takes turns with a further one. Where several do already, each has
+/// only its part of the time, so this counts as often as the square of their number.
 const LONG: Duration = Duration::from_millis(10);
+
+/// How many count for that at most, so that nobody waits for ever.
+const MANY: u32 = 3;
 
 /// How long a runner goes on while a thread stands in line. Less than CPython's switch interval, 5 ms, by
 /// as much as a request may take that is not to be interrupted.
@@ -140,9 +148,10 @@ struct Roster<J> {
     idle: Vec<Waiting<J>>,
     /// Since when a thread that has no job, or has one but not yet begun, stands in line for the GIL.
     in_line: Option<Instant>,
-    /// When a job was taken last, and by whom, where that can be watched.
+    /// When a job was taken last.
     taken: Instant,
-    runner: Option<Arc<dyn Watch>>,
+    /// Those of its threads that can be watched.
+    watched: Vec<Watched>,
     /// How many threads it has, without those that are lost.
     members: usize,
     /// Numbers of threads that are not expected to come back from what they do.
@@ -151,9 +160,16 @@ struct Roster<J> {
 }
 
 #[derive(Debug)]
+struct Watched {
+    number: usize,
+    thread: Arc<dyn Watch>,
+    /// When it was seen with the GIL last.
+    seen: Option<Instant>,
+}
+
+#[derive(Debug)]
 struct Waiting<J> {
     number: usize,
-    watch: Option<Arc<dyn Watch>>,
     orders: Sender<Order<J>>,
 }
 
@@ -162,8 +178,13 @@ struct Waiting<J> {
 pub(crate) struct Nudged<J> {
     /// They have to be started; their first order waits for them.
     pub(crate) members: Vec<Member<J>>,
-    /// Nobody was sent, since a runner computes.
-    pub(crate) computes: bool,
+    /// When to look again, where nobody was sent since a thread computes.
+    pub(crate) again: Option<Duration>,
+}
+
+/// After which time each of those that wait looks, so that one of them does after `time`.
+pub(crate) fn in_turn(time: Duration, waiting: usize) -> Duration {
+    time.saturating_mul(u32::try_from(waiting.max(1)).unwrap_or(u32::MAX))
 }
 
 impl<J> Queue<J> {
@@ -201,7 +222,7 @@ impl<J> Queue<J> {
             idle: Vec::new(),
             in_line: None,
             taken: now,
-            runner: None,
+            watched: Vec::new(),
             members: 0,
             lost: Vec::new(),
             next: 0,
@@ -289,15 +310,17 @@ impl<J> Queue<J> {
     }
 
     fn line_up(self: &Arc<Self>, state: &mut State<J>, now: Instant) -> Nudged<J> {
-        let waiting = !state.jobs.is_empty();
-        let mut nudged = Nudged { members: Vec::new(), computes: false };
+        let waiting = state.jobs.len();
+        let mut nudged = Nudged { members: Vec::new(), again: None };
         for (id, roster) in &mut state.replicas {
             let since = now.saturating_duration_since(roster.taken);
-            if !waiting && roster.own.is_empty() || roster.in_line.is_some() || since < PATIENCE {
+            let is_needed = waiting > 0 || !roster.own.is_empty();
+            if !is_needed || since < PATIENCE || !roster.may_line_up(self.threads) {
                 continue;
             }
-            if since < LONG && roster.runner.as_ref().is_some_and(|runner| runner.has_gil()) {
-                nudged.computes = true;
+            if roster.computes(now) && since < roster.long() {
+                let again = in_turn(PATIENCE.max(since / LOOKS), waiting);
+                nudged.again = Some(nudged.again.map_or(again, |sooner| sooner.min(again)));
             } else {
                 nudged.members.extend(roster.line_up(self, *id, now));
             }
@@ -402,12 +425,12 @@ impl<J> State<J> {
     }
 
     /// A job for a thread of this replica.
-    fn pop(&mut self, id: ReplicaId, watch: Option<&Arc<dyn Watch>>, now: Instant) -> Option<J> {
+    fn pop(&mut self, id: ReplicaId, now: Instant) -> Option<J> {
         let roster = self.replicas.get_mut(&id)?;
         let own = roster.own.pop_front();
         let is_own = own.is_some();
         let job = own.or_else(|| if roster.admitted { self.jobs.pop_front() } else { None })?;
-        roster.begin(watch, now);
+        roster.taken = now;
         if !is_own {
             self.note_waiting();
         }
@@ -453,9 +476,24 @@ impl<J> Roster<J> {
         Member::new(Arc::clone(queue), replica, number)
     }
 
-    /// A thread takes a job.
-    fn begin(&mut self, watch: Option<&Arc<dyn Watch>>, now: Instant) {
-        (self.taken, self.runner) = (now, watch.cloned());
+    /// Whether one of its threads has the GIL, which is noted.
+    fn computes(&mut self, now: Instant) -> bool {
+        let computing = self.watched.iter_mut().find(|watched| watched.thread.has_gil());
+        let is_there = computing.is_some();
+        computing.into_iter().for_each(|watched| watched.seen = Some(now));
+        is_there
+    }
+
+    /// For how long those that compute are left alone, from when a job was taken last.
+    fn long(&self) -> Duration {
+        let seen = self.watched.iter().filter(|watched| watched.seen > Some(self.taken));
+        LONG * seen.map(|_| 1).sum::<u32>().clamp(1, MANY).pow(2)
+    }
+
+    /// Whether a thread may be sent to stand in line, and there is one or may be one more.
+    fn may_line_up(&self, threads: usize) -> bool {
+        let may = self.admitted && !self.retired && self.in_line.is_none();
+        may && (!self.idle.is_empty() || self.members < threads)
     }
 
     /// How many of its threads do something.
@@ -466,24 +504,20 @@ impl<J> Roster<J> {
     fn hand_to_leader(&mut self, job: J, now: Instant) {
         let leader = self.leader.take().expect("the caller has seen it");
         self.in_line = Some(now);
-        self.begin(leader.watch.as_ref(), now);
+        self.taken = now;
         leader.tell(Order::Serve(job));
     }
 
     /// Sends a thread to stand in line, unless one does. A new one comes back, to be started.
     fn line_up(&mut self, queue: &Arc<Queue<J>>, id: ReplicaId, now: Instant) -> Option<Member<J>> {
-        if !self.admitted || self.retired || self.in_line.is_some() {
-            return None;
-        }
-        if let Some(idle) = self.idle.pop() {
-            self.in_line = Some(now);
-            idle.tell(Order::Line);
-            return None;
-        }
-        if self.members >= queue.threads {
+        if !self.may_line_up(queue.threads) {
             return None;
         }
         self.in_line = Some(now);
+        if let Some(idle) = self.idle.pop() {
+            idle.tell(Order::Line);
+            return None;
+        }
         Some(self.member(queue, id).sent_to_line())
     }
 

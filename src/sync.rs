@@ -14,16 +14,22 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 #[cfg(not(all(test, loom)))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
-/// Waits for a message, asleep from the beginning: `recv` of a channel spins before.
+/// Waits for a message, asleep from the beginning: `recv` and `recv_timeout` of a channel spin before, and
+/// so does `select!` of one channel, which is these.
 #[cfg(not(all(test, loom)))]
 pub(crate) fn receive_asleep<T>(
     receiver: &Receiver<T>,
     limit: Option<std::time::Duration>,
 ) -> Option<T> {
+    use crossbeam_channel::{never, select_biased};
     match limit {
-        None => crossbeam_channel::select! { recv(receiver) -> message => message.ok() },
-        Some(limit) => crossbeam_channel::select! {
+        None => select_biased! {
             recv(receiver) -> message => message.ok(),
+            recv(never::<()>()) -> _ => None,
+        },
+        Some(limit) => select_biased! {
+            recv(receiver) -> message => message.ok(),
+            recv(never::<()>()) -> _ => None,
             default(limit) => None,
         },
     }

@@ -2,7 +2,7 @@
 //! take by itself.
 #![forbid(unsafe_code)]
 
-use super::{GIVE_WAY, INTERRUPTS, Order, Queue, ReplicaId, State, Waiting, Watch};
+use super::{GIVE_WAY, INTERRUPTS, Order, Queue, ReplicaId, State, Waiting, Watch, Watched};
 use crate::sync::{Receiver, Sender, bounded};
 use crate::wait::receive;
 use std::sync::Arc;
@@ -14,8 +14,6 @@ pub(crate) struct Member<J> {
     queue: Arc<Queue<J>>,
     replica: ReplicaId,
     number: usize,
-    /// By what the queue sees whether it has the GIL.
-    watch: Option<Arc<dyn Watch>>,
     pub(super) orders: Receiver<Order<J>>,
     sender: Sender<Order<J>>,
     /// It stands in line, so nobody else does.
@@ -25,7 +23,7 @@ pub(crate) struct Member<J> {
 impl<J> Member<J> {
     pub(super) fn new(queue: Arc<Queue<J>>, replica: ReplicaId, number: usize) -> Self {
         let (sender, orders) = bounded(1);
-        Self { queue, replica, number, watch: None, orders, sender, in_line: false }
+        Self { queue, replica, number, orders, sender, in_line: false }
     }
 
     /// The same, with the order to stand in line as its first one.
@@ -47,8 +45,10 @@ impl<J> Member<J> {
     }
 
     /// By this the queue sees whether it has the GIL, from now on.
-    pub(crate) fn watch_by(&mut self, watch: Arc<dyn Watch>) {
-        self.watch = Some(watch);
+    pub(crate) fn watch_by(&self, thread: Arc<dyn Watch>) {
+        if let Some(roster) = self.queue.lock().replicas.get_mut(&self.replica) {
+            roster.watched.push(Watched { number: self.number, thread, seen: None });
+        }
     }
 
     /// The replica serves from now on.
@@ -83,15 +83,14 @@ impl<J> Member<J> {
         }
         let roster = state.replicas.get(&self.replica)?;
         if roster.in_line.is_none()
-            && let Some(job) = state.pop(self.replica, self.watch.as_ref(), now)
+            && let Some(job) = state.pop(self.replica, now)
         {
             state.replicas.get_mut(&self.replica)?.in_line = Some(now);
             return Some(Order::Serve(job));
         }
         let no_job = state.jobs.is_empty();
         let roster = state.replicas.get_mut(&self.replica)?;
-        let waiting =
-            Waiting { number: self.number, watch: self.watch.clone(), orders: self.sender.clone() };
+        let waiting = Waiting { number: self.number, orders: self.sender.clone() };
         if roster.leader.is_none() && no_job && roster.in_line.is_none() {
             roster.leader = Some(waiting);
         } else {
@@ -147,7 +146,7 @@ impl<J> Member<J> {
         let roster = state.replicas.get(&self.replica);
         let blocks =
             roster.is_some_and(|roster| now.saturating_duration_since(roster.taken) < INTERRUPTS);
-        let job = state.pop(self.replica, self.watch.as_ref(), now);
+        let job = state.pop(self.replica, now);
         let more = blocks && job.is_some() && !state.jobs.is_empty();
         let next = state.replicas.get_mut(&self.replica).filter(|_| more);
         (job, next.and_then(|roster| roster.line_up(&self.queue, self.replica, now)))
@@ -163,7 +162,7 @@ impl<J> Member<J> {
         if gives_way || state.is_over_for(self.replica) {
             return None;
         }
-        state.pop(self.replica, self.watch.as_ref(), now)
+        state.pop(self.replica, now)
     }
 }
 
@@ -175,6 +174,7 @@ impl<J> Drop for Member<J> {
         let over = state.closed;
         let Some(roster) = state.replicas.get_mut(&self.replica) else { return };
         roster.members -= 1;
+        roster.watched.retain(|watched| watched.number != self.number);
         if roster.retired || over {
             state.forget_if_empty(self.replica);
         }

@@ -3,10 +3,11 @@
 //! taken twice, and of the threads that have not begun a job one at most stands in line for a GIL.
 
 use crate::queue::{
-    GIVE_WAY, LONG, LOST_LIMIT, Member, Order, PATIENCE, Queue, Rejected, ReplicaId, Watch,
+    GIVE_WAY, LONG, LOOKS, LOST_LIMIT, Member, Order, PATIENCE, Queue, Rejected, ReplicaId, Watch,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const LIMIT: usize = 4;
@@ -99,7 +100,10 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
-        let queue = Queue::new(LIMIT, THREADS);
+        Self::of(Queue::new(LIMIT, THREADS))
+    }
+
+    fn of(queue: Arc<Queue<u32>>) -> Self {
         let (threads, replicas) = (Vec::new(), Vec::new());
         let now = Instant::now();
         let mut play = Self {
@@ -394,11 +398,20 @@ fn jobs_go_to_the_replica_that_is_free() {
 
 /// A thread that has the GIL, or does not.
 #[derive(Debug)]
-struct Played(bool);
+struct Played(Arc<AtomicBool>);
+
+impl Played {
+    /// One that has it, until that is said otherwise.
+    fn watches(member: &Member<u32>) -> Arc<AtomicBool> {
+        let has_gil = Arc::new(AtomicBool::new(true));
+        member.watch_by(Arc::new(Self(Arc::clone(&has_gil))));
+        has_gil
+    }
+}
 
 impl Watch for Played {
     fn has_gil(&self) -> bool {
-        self.0
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -406,7 +419,7 @@ impl Watch for Played {
 fn a_runner_that_computes_is_left_alone_until_its_request_takes_long() {
     for has_gil in [true, false] {
         let mut play = Play::new();
-        play.threads[0].member.watch_by(Arc::new(Played(has_gil)));
+        Played::watches(&play.threads[0].member).store(has_gil, Ordering::Relaxed);
         settle(&mut play);
         play.submit();
         play.submit();
@@ -418,6 +431,69 @@ fn a_runner_that_computes_is_left_alone_until_its_request_takes_long() {
         play.take(Step::Nudge);
         assert_eq!(play.threads.len(), 2);
     }
+}
+
+/// One replica, of at most `threads` threads, whose first computes; as many jobs as `waiting` wait.
+fn computing(threads: usize, waiting: usize) -> (Play, Arc<AtomicBool>) {
+    let mut play = Play::of(Queue::new(LIMIT, threads));
+    let has_gil = Played::watches(&play.threads[0].member);
+    settle(&mut play);
+    (0..=waiting).for_each(|_| play.submit());
+    assert!(play.go(0) && play.go(0));
+    (play, has_gil)
+}
+
+#[test]
+fn the_more_take_turns_the_later_comes_one_more() {
+    let (mut play, first) = computing(THREADS, 2);
+    play.now += LONG;
+    play.take(Step::Nudge);
+    assert_eq!(play.threads.len(), 2);
+    // The switch interval gives it the GIL, and back.
+    let second = Played::watches(&play.threads[1].member);
+    play.take(Step::Block(0));
+    assert!(play.go(1) && play.go(1));
+    for has_gil in [&first, &second] {
+        for one in [&first, &second] {
+            one.store(Arc::ptr_eq(one, has_gil), Ordering::Relaxed);
+        }
+        play.now += LONG / 2;
+        play.take(Step::Nudge);
+    }
+    play.now += 3 * LONG - PATIENCE;
+    play.take(Step::Nudge);
+    assert_eq!(play.threads.len(), 2);
+    play.take(Step::Wait);
+    play.take(Step::Nudge);
+    assert_eq!(play.threads.len(), 3);
+}
+
+#[test]
+fn one_that_waits_for_something_else_takes_no_turns() {
+    let (mut play, _) = computing(THREADS, 2);
+    play.now += LONG;
+    play.take(Step::Nudge);
+    let second = Played::watches(&play.threads[1].member);
+    play.take(Step::Block(0));
+    assert!(play.go(1) && play.go(1));
+    second.store(false, Ordering::Relaxed);
+    play.take(Step::Wait);
+    play.take(Step::Nudge);
+    play.now += LONG;
+    play.take(Step::Nudge);
+    assert_eq!(play.threads.len(), 3);
+}
+
+#[test]
+fn the_longer_a_thread_computes_the_less_often_it_is_looked_at() {
+    let looks = |threads, since| {
+        let (play, _) = computing(threads, 3);
+        play.queue.nudge(play.now + since).again
+    };
+    assert_eq!(looks(THREADS, PATIENCE), Some(3 * PATIENCE));
+    assert_eq!(looks(THREADS, LONG / 2), Some(3 * LONG / 2 / LOOKS));
+    assert_eq!(looks(THREADS, LONG), None, "another thread was sent");
+    assert_eq!(looks(1, PATIENCE), None, "there is no other thread, and may be none");
 }
 
 #[test]
