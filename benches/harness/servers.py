@@ -54,19 +54,31 @@ def stop_all():
         server.kill()
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+def held_port():
+    """A socket whose port the system gives to no connection and to no other server until it is closed.
+
+    It is bound and does not listen, so whoever sets SO_REUSEADDR, as servers do, can listen there.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 class Server:
     """Some processes that serve a port together."""
 
     def __init__(self, name):
-        self.name, self.port, self.processes = name, free_port(), []
+        self.name, self.processes, self._held = name, [], []
+        self.port = self.hold(held_port())
         self._folder = tempfile.TemporaryDirectory(prefix="manifold-bench-")
         self.root = pathlib.Path(self._folder.name)
         self.root.chmod(0o755)
+
+    def hold(self, held):
+        """Keeps a port until all has stopped, and returns its number."""
+        self._held.append(held)
+        return held.getsockname()[1]
 
     def write(self, files):
         """Files for the folder, by name; what is not text is written as it is."""
@@ -161,6 +173,8 @@ class Server:
 
     def _gone(self):
         running.discard(self)
+        for held in self._held:
+            held.close()
         self._folder.cleanup()
 
 

@@ -132,10 +132,11 @@ def _granian_alone(name, workload, count):
 
 
 def _behind_proxy(name, workload, scheme, command):
-    port = servers.free_port()
+    held = servers.held_port()
+    port = held.getsockname()[1]
     proxy = f"ProxyPass / {scheme}://127.0.0.1:{port}/ ttl=60"
     server = _httpd(name, workload, proxy, ("proxy", f"proxy_{scheme}"))
-    server.start(*command(server.root, port, workload))
+    server.start(*command(server.root, server.hold(held), workload))
     # Those started last are stopped first, and httpd keeps connections to the other one.
     server.processes.reverse()
     return server

@@ -15,6 +15,7 @@ mod httpd;
 mod install;
 mod installation;
 mod options;
+mod port;
 mod serve;
 mod server_root;
 mod terminal;

@@ -103,7 +103,7 @@ fn announce(site: &Site, options: &Serve) {
         "::" => "::1",
         host => host,
     };
-    let (host, port) = (host.to_owned(), site.port);
+    let (host, port) = (host.to_owned(), site.port.number());
     let text = describe(site, options);
     // It ends with this process at the latest.
     thread::spawn(move || {

@@ -9,10 +9,10 @@ use crate::home::Home;
 use crate::httpd::{Httpd, OLDEST};
 use crate::installation::{Installation, Version};
 use crate::options::{Server, Setup};
+use crate::port::Port;
 use crate::user::{self, User};
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,8 +32,9 @@ pub(crate) struct Site {
     pub(crate) user: Option<User>,
     pub(crate) home: Option<Home>,
     pub(crate) python: Version,
-    pub(crate) port: u16,
-    pub(crate) https_port: Option<u16>,
+    /// Kept for httpd for as long as this lives.
+    pub(crate) port: Port,
+    pub(crate) https_port: Option<Port>,
 }
 
 /// `manifold setup`
@@ -75,9 +76,8 @@ impl Site {
 
         let static_files =
             django::static_files(&app, options, home.as_ref(), python, user.as_ref())?;
-        let port = free_port(&options.host, options.port)?;
-        let https_port =
-            options.https_port.map(|port| free_port(&options.host, port)).transpose()?;
+        let port = hold(&options.host, options.port)?;
+        let https_port = options.https_port.map(|port| hold(&options.host, port)).transpose()?;
         let root = make(root)?;
         let plan = Plan {
             options,
@@ -87,8 +87,8 @@ impl Site {
             home: home.as_ref(),
             user: user.as_ref(),
             root: &root,
-            port,
-            https_port,
+            port: port.number(),
+            https_port: https_port.as_ref().map(Port::number),
             static_files,
             to_terminal,
         };
@@ -130,9 +130,9 @@ impl Site {
             host => conf::bracketed(host),
         };
         let mount = options.mount_point.trim_end_matches('/');
-        match self.https_port {
-            Some(port) => format!("https://{}:{port}{mount}/", options.server_name),
-            None => format!("http://{host}:{}{mount}/", self.port),
+        match &self.https_port {
+            Some(port) => format!("https://{}:{}{mount}/", options.server_name, port.number()),
+            None => format!("http://{host}:{}{mount}/", self.port.number()),
         }
     }
 
@@ -277,10 +277,9 @@ fn set_mode(path: &Path, mode: u32) -> Outcome<()> {
 }
 
 /// The port, or any free one for 0; an error where nobody can listen there.
-fn free_port(host: &str, port: u16) -> Outcome<u16> {
+fn hold(host: &str, port: u16) -> Outcome<Port> {
     let host = host.trim_matches(['[', ']']);
-    let listener = TcpListener::bind((host, port)).during(|| {
+    Port::hold((host, port)).during(|| {
         format!("cannot listen on {host}, port {port} (--port chooses another one, 0 any free one)")
-    })?;
-    Ok(listener.local_addr().during(|| "its address".to_owned())?.port())
+    })
 }

@@ -6,5 +6,7 @@ mod doctor;
 mod harness;
 mod install;
 mod options;
+#[path = "../../cli/src/port.rs"]
+mod port;
 mod serve;
 mod setup;

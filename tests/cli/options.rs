@@ -1,6 +1,7 @@
 //! What the options of `serve` do to a server.
 
 use crate::harness::{Serving, answering, curl, folder, open_to_all, write};
+use crate::port::Port;
 use std::path::Path;
 use std::process::Command;
 
@@ -118,10 +119,8 @@ fn https_and_http2_with_a_certificate_and_http_leads_there() {
     assert_eq!(serving.curl("/", &["--http2"]).body, "httpsHTTP/2.0");
     drop(serving);
     // The port of HTTP is not shown then, so it is chosen here.
-    let port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.local_addr().expect("an address").port()
-    };
+    let held = Port::hold("127.0.0.1:0").expect("a port");
+    let port = held.number();
     let mut command = crate::harness::manifold();
     command.arg("serve").arg(&script).args(["--port", &port.to_string()]).args(options).args(files);
     let serving = Serving::spawn(command);

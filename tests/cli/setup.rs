@@ -1,8 +1,9 @@
 //! `manifold setup`: a folder for keeping.
 
 use crate::harness::{answering, curl, eventually, folder, manifold, run, write};
+use crate::port::Port;
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -16,10 +17,8 @@ fn a_server_that_is_set_up_is_started_reloaded_and_stopped_by_its_apachectl() {
     let at = folder();
     let script = write(at.path(), "app.wsgi", &answering("'one'"));
     let root = at.path().join("server");
-    let port = {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.local_addr().expect("an address").port()
-    };
+    let held = Port::hold("127.0.0.1:0").expect("a port");
+    let port = held.number();
     let url = format!("http://127.0.0.1:{port}/");
     let set_up = |options: &[&str]| {
         let mut command = manifold();

@@ -10,6 +10,8 @@ mod links;
 #[path = "../pages.rs"]
 #[allow(dead_code, reason = "the tests in tests/httpd use the rest")]
 mod pages;
+#[path = "../../cli/src/port.rs"]
+mod port;
 mod programs;
 mod scratch;
 mod summary;

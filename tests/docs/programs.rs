@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::harness::{Serving, curl, eventually, is_root, run, variable};
 use crate::pages::{Block, blocks, pages, top};
+use crate::port::Port;
 use crate::scratch::{Scratch, program, user};
 
 /// Why a block is not run.
@@ -186,11 +187,8 @@ fn start(block: &Block, scratch: &Scratch) {
         eprintln!("left out, {}: only root's httpd becomes another user", block.place());
         return;
     }
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .expect("a port")
-        .local_addr()
-        .expect("its number")
-        .port();
+    let held = Port::hold("127.0.0.1:0").expect("a port");
+    let port = held.number();
     let text = scratch.here(&block.text).replace("--port 80", &format!("--port {port}"));
     let stop = Stop { apachectl: scratch.path().join("srv/server/apachectl") };
     let said =

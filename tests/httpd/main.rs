@@ -11,6 +11,8 @@ mod pages;
 #[path = "../peer.rs"]
 #[allow(dead_code, reason = "the tests in tests/runtime use the rest")]
 mod peer;
+#[path = "../../cli/src/port.rs"]
+mod port;
 
 mod aliases;
 mod applications;

@@ -2,7 +2,7 @@
 //! a child, and calls the module's stop hook from a signal handler, on the thread that serves it.
 
 use std::fs::{self, File, Permissions};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::harness::{
     Client, Conf, Load, Mode, Request, Response, Server, at_once, eventually, pattern, write,
 };
+use crate::port::Port;
 
 /// Why what an environ says of processes and threads is asked inside httpd.
 const OWN_ENVIRON: &str = "in a process group its options say it";
@@ -25,32 +26,24 @@ static LOAD: Mutex<()> = Mutex::new(());
 struct Prefork {
     root: TempDir,
     child: Child,
-    port: u16,
+    port: Port,
     ended: Option<ExitStatus>,
 }
 
 impl Prefork {
     /// Starts httpd with as many children as `children`, and returns when it serves.
     fn start(conf: &Conf, children: u32) -> Prefork {
-        for _ in 0..5 {
-            let mut server = Prefork::launch(conf, children);
-            if server.is_up() {
-                return server;
-            }
-            // Else someone took the port between our letting go of it and httpd's bind.
-            let said = fs::read_to_string(server.path("logs/said")).unwrap_or_default();
-            assert!(said.contains("could not bind"), "httpd did not start");
-        }
-        panic!("no port stays free");
+        let mut server = Prefork::launch(conf, children);
+        assert!(server.is_up(), "httpd did not start");
+        server
     }
 
     fn launch(conf: &Conf, children: u32) -> Prefork {
         let root = make_root();
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let port = port.expect("a free port on loopback").port();
+        let port = Port::hold("127.0.0.1:0").expect("a free port on loopback");
         // These are about threads, of which prefork has none.
         let threads = ["ThreadLimit", "ThreadsPerChild", "MinSpareThreads", "MaxSpareThreads"];
-        let text = conf.render(root.path(), port).replace("mpm_event", "mpm_prefork");
+        let text = conf.render(root.path(), port.number()).replace("mpm_event", "mpm_prefork");
         let lines = text.lines().filter(|line| !threads.iter().any(|word| line.starts_with(word)));
         let text = format!(
             "{}\nStartServers {children}\nMaxRequestWorkers {children}\n\
@@ -93,7 +86,7 @@ impl Prefork {
     }
 
     fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
+        SocketAddr::from(([127, 0, 0, 1], self.port.number()))
     }
 
     fn client(&self) -> Client {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::harness::{Client, Conf, Request, Server, eventually, test_python};
+use crate::port::Port;
 use crate::status::{HANDLERS, becomes_ready};
 
 #[test]
@@ -180,14 +182,14 @@ fn prometheus_itself_takes_what_it_is_given_and_answers_what_the_dashboard_asks(
 /// A Prometheus that looks as the configuration in its folder says, until it is dropped.
 struct Prometheus {
     child: std::process::Child,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
+    _port: Port,
 }
 
 impl Prometheus {
     fn start(folder: &std::path::Path) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = port.local_addr().expect("its address");
-        drop(port);
+        let port = Port::hold("127.0.0.1:0").expect("a free port");
+        let address = SocketAddr::from(([127, 0, 0, 1], port.number()));
         let child = Command::new("prometheus")
             .arg(format!("--config.file={}", folder.join("prometheus.yml").display()))
             .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
@@ -195,7 +197,7 @@ impl Prometheus {
             .stderr(Stdio::null())
             .spawn()
             .expect("it starts");
-        let prometheus = Self { child, address };
+        let prometheus = Self { child, address, _port: port };
         eventually("it answers", || std::net::TcpStream::connect(address).ok());
         prometheus
     }

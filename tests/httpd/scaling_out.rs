@@ -5,31 +5,49 @@ use std::time::Duration;
 
 use crate::harness::{Conf, Load, Mode, Request, Server, eventually, write};
 use crate::pages;
+use crate::port::Port;
 
 const PAGE: &str = "docs/scaling-out.md";
 const NODES: [&str; 2] = ["127.0.0.2", "127.0.0.3"];
 
-/// A port that is free on all the addresses.
-fn free_port() -> u16 {
-    eventually("a port that is free on three addresses", || {
-        let first = TcpListener::bind("127.0.0.1:0").ok()?;
-        let port = first.local_addr().ok()?.port();
-        let others = NODES.map(|node| TcpListener::bind((node, port)));
-        others.iter().all(Result::is_ok).then_some(port)
-    })
+/// Where the balancer listens, and the nodes.
+struct Ports {
+    front: Port,
+    back: [Port; 2], // one number
+}
+
+impl Ports {
+    fn hold() -> Ports {
+        let front = Port::hold("127.0.0.1:0").expect("a port");
+        let back = eventually("a port that is free at both nodes", || {
+            let first = Port::hold((NODES[0], 0)).ok()?;
+            let second = Port::hold((NODES[1], first.number())).ok()?;
+            Some([first, second])
+        });
+        Ports { front, back }
+    }
+
+    fn front(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.front.number()))
+    }
+
+    fn back(&self) -> u16 {
+        self.back[0].number()
+    }
 }
 
 /// What the page calls `id`, with ports that are free here.
-fn block(id: &str, [front, back]: [u16; 2]) -> String {
+fn block(id: &str, ports: &Ports) -> String {
     let text = pages::block(PAGE, &format!("id={id}")).text;
-    text.replace(":8080", &format!(":{front}")).replace(":8081", &format!(":{back}"))
+    text.replace(":8080", &format!(":{}", ports.front.number()))
+        .replace(":8081", &format!(":{}", ports.back()))
 }
 
-fn start_node(address: &str, ports: [u16; 2]) -> Server {
+fn start_node(address: &str, ports: &Ports) -> Server {
     start_node_with(address, ports, &pages::block(PAGE, "file=app.wsgi").text)
 }
 
-fn start_node_with(address: &str, ports: [u16; 2], application: &str) -> Server {
+fn start_node_with(address: &str, ports: &Ports, application: &str) -> Server {
     let text = block("node", ports).replace(NODES[0], address).replace("/srv", "${ROOT}/srv");
     // More than it is asked at a time: where no thread is idle, event closes a kept connection that has a
     // request, and the balancer takes the node for dead.
@@ -39,7 +57,7 @@ fn start_node_with(address: &str, ports: [u16; 2], application: &str) -> Server 
 }
 
 /// A balancer that asks nodes for this path.
-fn start_balancer(ports: [u16; 2], health: &str) -> Server {
+fn start_balancer(ports: &Ports, health: &str) -> Server {
     let text = block("balancer", ports).replace("hcuri=/health", &format!("hcuri={health}"));
     let mut conf = Conf::new(&text).inside_httpd("it has no application").threads(32);
     for module in [
@@ -71,10 +89,10 @@ fn waits_until_asked(front: SocketAddr, node: &str) {
 
 #[test]
 fn no_idempotent_request_fails_while_a_node_is_killed_and_comes_back() {
-    let ports = [free_port(), free_port()];
-    let front = SocketAddr::from(([127, 0, 0, 1], ports[0]));
-    let [first, second] = NODES.map(|node| start_node(node, ports));
-    let balancer = start_balancer(ports, "/health");
+    let ports = Ports::hold();
+    let front = ports.front();
+    let [first, second] = NODES.map(|node| start_node(node, &ports));
+    let balancer = start_balancer(&ports, "/health");
     NODES.iter().for_each(|node| waits_until_asked(front, node));
 
     let closing = Load::start(front, "/?a=%26", 4, Mode::Close);
@@ -87,7 +105,7 @@ fn no_idempotent_request_fails_while_a_node_is_killed_and_comes_back() {
         nodes[at].take().expect("a node").kill_whole();
         closing.goes_on(100);
         keeping.goes_on(100);
-        nodes[at] = Some(start_node(NODES[at], ports));
+        nodes[at] = Some(start_node(NODES[at], &ports));
         waits_until_asked(front, NODES[at]);
     }
     let (closing, keeping) = (closing.finish(), keeping.finish());
@@ -116,12 +134,12 @@ def application(environ, start_response):
 
 #[test]
 fn a_node_that_says_it_is_not_well_is_left_alone_until_it_is() {
-    let ports = [free_port(), free_port()];
-    let front = SocketAddr::from(([127, 0, 0, 1], ports[0]));
+    let ports = Ports::hold();
+    let front = ports.front();
     let application = pages::block(PAGE, "file=app.wsgi").text + ILL;
-    let first = start_node_with(NODES[0], ports, &application);
-    let _second = start_node(NODES[1], ports);
-    let balancer = start_balancer(ports, "/well");
+    let first = start_node_with(NODES[0], &ports, &application);
+    let _second = start_node(NODES[1], &ports);
+    let balancer = start_balancer(&ports, "/well");
     NODES.iter().for_each(|node| waits_until_asked(front, node));
     first.write("srv/shop/ill", "");
     let others = || (0..20).all(|_| ask(front) == NODES[1]);
@@ -133,12 +151,12 @@ fn a_node_that_says_it_is_not_well_is_left_alone_until_it_is() {
 
 #[test]
 fn a_request_that_may_not_be_asked_twice_is_not() {
-    let ports = [free_port(), free_port()];
-    let front = SocketAddr::from(([127, 0, 0, 1], ports[0]));
-    let balancer = start_balancer(ports, "/health");
+    let ports = Ports::hold();
+    let front = ports.front();
+    let balancer = start_balancer(&ports, "/health");
     // A node that takes a request and goes away with it, at both addresses.
     let deaf = NODES.map(|node| {
-        let listener = TcpListener::bind((node, ports[1])).expect("the port is free");
+        let listener = TcpListener::bind((node, ports.back())).expect("the port is free");
         std::thread::spawn(move || {
             let mut asked = Vec::new();
             for stream in listener.incoming() {
@@ -169,7 +187,7 @@ fn a_request_that_may_not_be_asked_twice_is_not() {
     assert_eq!(close(Request::post("/order?a=%26", b"one")), 502);
     assert_eq!(close(Request::get("/list?a=%26")), 502);
     for node in NODES {
-        let mut stream = std::net::TcpStream::connect((node, ports[1])).expect("it listens");
+        let mut stream = std::net::TcpStream::connect((node, ports.back())).expect("it listens");
         std::io::Write::write_all(&mut stream, b"GET /end HTTP/1.0\r\n\r\n").expect("it reads");
     }
     let mut asked: Vec<_> =

@@ -2,7 +2,7 @@
 //! over, and all it said is shown when the test fails.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
@@ -13,14 +13,15 @@ use tempfile::TempDir;
 use super::gate::{Flags, Gate};
 use super::process::{Descriptor, children_of, connections_held_at, is_asleep, is_over, spawn};
 use super::{Client, Conf, ErrorLog, PATIENCE, Request, Response, eventually};
+use crate::port::Port;
 
 /// A running httpd, in a server root that goes with it.
 pub(crate) struct Server {
-    root: Option<TempDir>, // none only while it passes to a second attempt
+    root: TempDir,
     conf: String,
     command: String,
     child: Child,
-    port: u16,
+    port: Port,
     ended: Option<ExitStatus>,
     by_daemon: bool,
     killed: bool,
@@ -37,17 +38,8 @@ impl Server {
         let root = make_root();
         prepare(root.path());
         let mut server = Server::launch(root, &conf);
-        for _ in 0..5 {
-            if server.is_up() {
-                return server;
-            }
-            if !server.said().contains("could not bind") {
-                break;
-            }
-            // Someone took the port between our letting go of it and httpd's bind.
-            server = server.launched_again(&conf);
-        }
-        panic!("httpd did not start");
+        assert!(server.is_up(), "httpd did not start");
+        server
     }
 
     /// A server of `Conf::serving(app)`.
@@ -77,7 +69,7 @@ impl Server {
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
+        SocketAddr::from(([127, 0, 0, 1], self.port()))
     }
 
     /// httpd's parent.
@@ -87,7 +79,7 @@ impl Server {
 
     /// The port it listens on.
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// Its error log.
@@ -270,7 +262,7 @@ impl Server {
             if self.is_one_process() {
                 serving.push(self.pid());
             }
-            connections_held_at(self.port) > 0 || !serving.into_iter().all(is_asleep)
+            connections_held_at(self.port()) > 0 || !serving.into_iter().all(is_asleep)
         };
         while busy() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
@@ -278,8 +270,8 @@ impl Server {
     }
 
     fn launch(root: TempDir, conf: &Conf) -> Server {
-        let port = free_port();
-        let text = conf.render(root.path(), port);
+        let port = hold_port();
+        let text = conf.render(root.path(), port.number());
         let file = root.path().join("conf/httpd.conf");
         fs::write(&file, &text).expect("httpd.conf is written");
         let said = File::create(root.path().join("logs/said")).expect("a file for httpd's output");
@@ -298,7 +290,7 @@ impl Server {
         let child = spawn(command).unwrap_or_else(|error| panic!("{line}: {error}"));
         let by_daemon = conf.by_daemon();
         Server {
-            root: Some(root),
+            root,
             conf: text,
             command: line,
             child,
@@ -307,13 +299,6 @@ impl Server {
             by_daemon,
             killed: false,
         }
-    }
-
-    fn launched_again(mut self, conf: &Conf) -> Server {
-        let root = self.root.take().expect("a server has a root until it is dropped");
-        // What the first attempt wrote would be taken for the second's.
-        let _ = fs::remove_file(root.path().join("logs/error.log"));
-        Server::launch(root, conf)
     }
 
     /// Connected, or exited, or the deadline.
@@ -342,7 +327,7 @@ impl Server {
     }
 
     fn root(&self) -> &Path {
-        self.root.as_ref().expect("a server has a root until it is dropped").path()
+        self.root.path()
     }
 
     fn has_ended(&mut self) -> bool {
@@ -392,9 +377,6 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if self.root.is_none() {
-            return;
-        }
         if std::thread::panicking() {
             self.show();
         }
@@ -434,7 +416,8 @@ impl Drop for Server {
 pub(crate) fn fails_to_start(conf: &Conf) -> (TempDir, String) {
     let root = make_root();
     let file = root.path().join("conf/httpd.conf");
-    fs::write(&file, conf.render(root.path(), free_port())).expect("httpd.conf is written");
+    fs::write(&file, conf.render(root.path(), hold_port().number()))
+        .expect("httpd.conf is written");
     let mut command = conf.command();
     command.current_dir(root.path()).arg("-d").arg(root.path()).arg("-f").arg(&file);
     command.args(["-D", "FOREGROUND"]).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -492,7 +475,6 @@ pub(super) fn open_to_all(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("its mode is set");
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
-    listener.local_addr().expect("its address").port()
+fn hold_port() -> Port {
+    Port::hold("127.0.0.1:0").expect("a free port on loopback")
 }
