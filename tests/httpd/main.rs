@@ -65,6 +65,7 @@ mod replicas;
 mod request_timeout;
 mod runtime_directives;
 mod scaling_out;
+mod scheduling;
 mod selection;
 mod slow_readers;
 mod slow_requests;
