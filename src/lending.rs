@@ -2,7 +2,8 @@
 //!
 //! A large `bytes` object that an application yields is not copied: the spool gets a reference to it.
 //! Its bytes neither change nor move as long as there is one. Whoever has read them gives the object back
-//! without the interpreter's GIL, and the interpreter's next request, or part of a response, releases it.
+//! without the interpreter's GIL, and the interpreter's next request, or part of a response, releases it;
+//! a thread of its own is woken for that where it is much.
 //!
 //! An interpreter may end while a client is slow. What nobody has come to by then is copied first, and
 //! who reads is waited for, which takes no longer than to write what a socket has room for: a request
@@ -13,11 +14,14 @@ use std::ffi::c_void;
 use std::mem;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 /// From how many bytes on an object is lent; fewer are copied sooner.
 pub(crate) const LEAST: usize = 4096;
+
+/// From how many bytes on that objects have which came back, they do not wait for the next request.
+const MUCH: usize = 1 << 20;
 
 /// How many spools are entered at least before those are forgotten that have gone.
 const FEW: usize = 16;
@@ -28,6 +32,8 @@ const FEW: usize = 16;
 pub(crate) struct Lent {
     bytes: NonNull<[u8]>,
     object: NonNull<c_void>,
+    /// How many bytes the whole object has.
+    size: usize,
 }
 
 // SAFETY: the bytes do not change, and nobody here touches the object.
@@ -37,8 +43,8 @@ impl Lent {
     /// # Safety
     ///
     /// The bytes do not change, and stay until the object comes back out of [`Lender::returned`].
-    pub(crate) unsafe fn new(bytes: &[u8], object: NonNull<c_void>) -> Self {
-        Self { bytes: NonNull::from(bytes), object }
+    pub(crate) unsafe fn new(bytes: &[u8], object: NonNull<c_void>, size: usize) -> Self {
+        Self { bytes: NonNull::from(bytes), object, size }
     }
 
     /// With a number in the place of the object.
@@ -46,7 +52,7 @@ impl Lent {
     pub(crate) fn number(number: usize, bytes: &[u8]) -> Self {
         let object = NonNull::without_provenance(number.try_into().expect("it is none"));
         // SAFETY: tests keep their blocks for longer.
-        unsafe { Self::new(bytes, object) }
+        unsafe { Self::new(bytes, object, bytes.len()) }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -55,9 +61,15 @@ impl Lent {
     }
 }
 
+/// Has an interpreter release what came back, soon. Called without a lock of this module, and by any thread.
+pub(crate) trait Release: std::fmt::Debug + Send + Sync {
+    fn release_soon(&self);
+}
+
 /// What an interpreter has lent.
 #[derive(Debug, Default)]
 pub(crate) struct Lender {
+    release: OnceLock<Box<dyn Release>>,
     state: Mutex<State>,
     /// Something has come back.
     has_returned: AtomicBool,
@@ -74,16 +86,26 @@ struct State {
     /// How many loans are read.
     read: usize,
     returned: Vec<Lent>,
+    /// How many bytes these have.
+    size: usize,
 }
 
 impl Lender {
+    /// From now on much that comes back is released by this.
+    pub(crate) fn release_by(&self, release: impl Release + 'static) {
+        // An interpreter has one.
+        let _ = self.release.set(Box::new(release));
+    }
+
     /// The objects that have come back since the last time.
     pub(crate) fn returned(&self) -> impl Iterator<Item = NonNull<c_void>> {
         let mut returned = Vec::new();
         if self.has_returned.load(Ordering::Relaxed)
             && self.has_returned.swap(false, Ordering::Relaxed)
         {
-            mem::swap(&mut returned, &mut self.lock().returned);
+            let mut state = self.lock();
+            mem::swap(&mut returned, &mut state.returned);
+            state.size = 0;
         }
         returned.into_iter().map(|lent| lent.object)
     }
@@ -151,6 +173,9 @@ impl Loan {
 impl Drop for Loan {
     fn drop(&mut self) {
         let mut state = self.lender.lock();
+        let before = state.size;
+        state.size = self.lent.iter().fold(before, |size, lent| size.saturating_add(lent.size));
+        let is_much = before < MUCH && state.size >= MUCH;
         state.returned.append(&mut self.lent);
         self.lender.has_returned.store(true, Ordering::Relaxed);
         if self.is_read {
@@ -158,6 +183,10 @@ impl Drop for Loan {
             if state.read == 0 {
                 self.lender.unread.notify_all();
             }
+        }
+        drop(state);
+        if let Some(release) = self.lender.release.get().filter(|_| is_much) {
+            release.release_soon();
         }
     }
 }

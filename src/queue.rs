@@ -78,7 +78,7 @@ impl std::fmt::Display for ReplicaId {
 pub(crate) enum Order<J> {
     /// Attach, call [`Member::attached`], and serve this job.
     Serve(J),
-    /// Attach, and serve what [`Member::take_in_line`] returns.
+    /// Attach, and serve what [`Member::take_in_line`] returns; where that is nothing, see to the interpreter.
     Line,
     /// There is nothing more to do.
     Leave,
@@ -142,6 +142,8 @@ struct Roster<J> {
     admitted: bool,
     /// It takes no more jobs, and its threads leave.
     retired: bool,
+    /// Its next thread with nothing to do is to see to the interpreter.
+    untidy: bool,
     /// Jobs that this replica has to do itself. They come first.
     own: VecDeque<J>,
     leader: Option<Waiting<J>>,
@@ -217,6 +219,7 @@ impl<J> Queue<J> {
         let mut roster = Roster {
             admitted: false,
             retired: false,
+            untidy: false,
             own: VecDeque::new(),
             leader: None,
             idle: Vec::new(),
@@ -300,6 +303,19 @@ impl<J> Queue<J> {
                 Ok(())
             }
             _ => Err(job),
+        }
+    }
+
+    /// Has a thread of a replica see to the interpreter, as soon as one has nothing else to do.
+    pub(crate) fn tidy(&self, id: ReplicaId, now: Instant) {
+        let mut state = self.lock();
+        let Some(roster) = state.replicas.get_mut(&id) else { return };
+        match roster.leader.take() {
+            Some(leader) => {
+                roster.in_line = Some(now);
+                leader.tell(Order::Line);
+            }
+            None => roster.untidy = true,
         }
     }
 

@@ -185,7 +185,7 @@ impl<'a> Server<'a> {
                     if let Some(next) = next {
                         self.group.grow(next);
                     }
-                    let Some(job) = job else { return };
+                    let Some(job) = job else { return self.replica.residents.release_returned(py) };
                     self.run(py, job);
                     self.go_on(py, member);
                 }),

@@ -280,7 +280,9 @@ impl Spool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lending::Release;
     use proptest::prelude::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     fn returned(lender: &Lender) -> Vec<usize> {
@@ -419,6 +421,33 @@ mod tests {
         lender.call_in(Duration::from_secs(60));
         assert_eq!(returned(&lender), [1]);
         reader.join().unwrap();
+    }
+
+    #[derive(Debug, Default)]
+    struct Told(Arc<AtomicUsize>);
+
+    impl Release for Told {
+        fn release_soon(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn much_that_came_back_is_released_soon_and_little_is_not() {
+        let (lender, told) = (Arc::new(Lender::default()), Arc::new(AtomicUsize::new(0)));
+        lender.release_by(Told(Arc::clone(&told)));
+        let block = vec![0; 64 << 10];
+        let lend = |object| {
+            assert!(Spool::new().lend(&lender, block.len(), || Lent::number(object, &block)));
+            told.load(Ordering::Relaxed)
+        };
+        // Its spool has gone at once, so it has come back.
+        let after: Vec<_> = (1..=32).map(lend).collect();
+        assert_eq!((after[14], after[15], after[31]), (0, 1, 1), "said once");
+        assert_eq!(returned(&lender).len(), 32);
+        assert_eq!([lend(1), returned(&lender).len()], [1, 1], "little again");
+        let after: Vec<_> = (1..=16).map(lend).collect();
+        assert_eq!(after[14..], [1, 2]);
     }
 
     #[test]

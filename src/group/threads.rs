@@ -4,15 +4,16 @@ use super::Group;
 use crate::exchange::ApplicationEnd;
 use crate::interp::ThreadState;
 use crate::interp::ending::{self, End};
+use crate::lending::Release;
 use crate::pool::{Life, Phase};
-use crate::queue::{Member, ReplicaId};
+use crate::queue::{Member, Queue, ReplicaId};
 use crate::replica::{Replica, Server};
 use crate::status::State;
 use crate::succession::Heritage;
 use crate::{Code, Outcome, Refusal};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// How long a thread beyond the first may have nothing to do before it goes.
@@ -20,6 +21,21 @@ const IDLE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long threads and `atexit` callbacks of a replica have that is ended while the process goes on.
 const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// A replica, for its interpreter's lender.
+#[derive(Debug)]
+struct Tidied {
+    queue: Weak<Queue<ApplicationEnd>>,
+    id: ReplicaId,
+}
+
+impl Release for Tidied {
+    fn release_soon(&self) {
+        if let Some(queue) = self.queue.upgrade() {
+            queue.tidy(self.id, Instant::now());
+        }
+    }
+}
 
 impl Group {
     /// The owner thread of a replica: makes the interpreter, serves jobs, and ends what it made.
@@ -38,6 +54,7 @@ impl Group {
             Err(reason) => return self.not_made(id, reason),
         };
         replica.residents.may_be_replaced(self.replaces_interpreters());
+        replica.residents.release_by(Tidied { queue: Arc::downgrade(&self.queue), id });
         let inherited = heritage.as_ref().is_none_or(|it| self.inherit(&replica, &mut state, it));
         if let Some(slot) = self.pool().slot(id).filter(|_| inherited) {
             slot.replica = Some(Arc::clone(&replica));

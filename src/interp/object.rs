@@ -272,12 +272,11 @@ impl<'py> Object<'py> {
 
     /// Lends bytes of this `bytes` object, as a reference of its own.
     pub(crate) fn lend(&self, bytes: &[u8]) -> Lent {
-        debug_assert!(
-            self.as_bytes().is_some_and(|all| all.as_ptr_range().contains(&bytes.as_ptr()))
-        );
+        let all = self.as_bytes().unwrap_or_default();
+        debug_assert!(all.as_ptr_range().contains(&bytes.as_ptr()));
         let kept = Kept::new(self.clone());
         // SAFETY: a bytes object does not change, and lives as long as there is this reference.
-        unsafe { Lent::new(bytes, kept.0.cast()) }
+        unsafe { Lent::new(bytes, kept.0.cast(), all.len()) }
     }
 
     /// The characters of this `str` as UTF-8; what has no UTF-8 (a lone surrogate) is replaced.

@@ -5,6 +5,7 @@
 use super::{GIVE_WAY, INTERRUPTS, Order, Queue, ReplicaId, State, Waiting, Watch, Watched};
 use crate::sync::{Receiver, Sender, bounded};
 use crate::wait::receive;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -87,6 +88,11 @@ impl<J> Member<J> {
         {
             state.replicas.get_mut(&self.replica)?.in_line = Some(now);
             return Some(Order::Serve(job));
+        }
+        let roster = state.replicas.get_mut(&self.replica)?;
+        if roster.in_line.is_none() && mem::take(&mut roster.untidy) {
+            roster.in_line = Some(now);
+            return Some(Order::Line);
         }
         let no_job = state.jobs.is_empty();
         let roster = state.replicas.get_mut(&self.replica)?;

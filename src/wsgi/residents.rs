@@ -11,7 +11,7 @@ use crate::interp::ending::{self, ExitFunctions};
 use crate::interp::exception::Exception;
 use crate::interp::object::release_returned;
 use crate::interp::{Attached, Kept, Object, Raised};
-use crate::lending::Lender;
+use crate::lending::{Lender, Release};
 use crate::options::Resolved;
 use crate::{GroupName, Script, Settings};
 use cpython_sys::*;
@@ -227,6 +227,16 @@ impl Residents {
         self.scripts.take_replaced()
     }
 
+    /// By whom much that comes back is released.
+    pub(crate) fn release_by(&self, release: impl Release + 'static) {
+        self.lender.release_by(release);
+    }
+
+    /// Releases what came back.
+    pub(crate) fn release_returned(&self, py: Attached<'_>) {
+        release_returned(py, &self.lender);
+    }
+
     /// Says that a fresh interpreter can take this one's place.
     pub(crate) fn may_be_replaced(&self, may: bool) {
         self.scripts.replaceable.store(may, Ordering::Relaxed);
@@ -306,7 +316,7 @@ impl Residents {
     /// Lets everything go.
     pub(crate) fn release(self, py: Attached<'_>) {
         py.detached(|| self.lender.call_in(READING));
-        release_returned(py, &self.lender);
+        self.release_returned(py);
         let ExitFunctions { join_threads, run_exit_callbacks } = self.exit;
         for kept in [join_threads, run_exit_callbacks, self.events.stopping] {
             drop(kept.release(py));

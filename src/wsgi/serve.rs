@@ -7,7 +7,7 @@ use super::{Residents, environ, errors, extensions, file, hook, input, request, 
 use crate::exchange::ApplicationEnd;
 use crate::interp::attached::GilWaits;
 use crate::interp::exception::Exception;
-use crate::interp::object::{release_returned, type_error};
+use crate::interp::object::type_error;
 use crate::interp::{Attached, Object, Raised};
 use crate::isolation::Refused;
 use crate::status::tally::{self, Tally};
@@ -193,7 +193,7 @@ impl<'py, 'a> Answering<'py, 'a> {
     ) -> Result<Self, Raised> {
         let protocol = end.job().variables.get(b"SERVER_PROTOCOL");
         let over_http2 = protocol.is_some_and(|protocol| protocol.starts_with(b"HTTP/2"));
-        release_returned(py, &residents.lender);
+        residents.release_returned(py);
         let class = residents.request_class.get(py);
         let request = request::new(&class, end.link(), &residents.lender, over_http2)?;
         let start_response = request::start_response(&request)?;

@@ -1,6 +1,6 @@
 //! Bodies of every size in both directions, their framing, and what follows on the connection.
 
-use crate::harness::{Client, Conf, Request, Server, pattern};
+use crate::harness::{Client, Conf, Request, Server, eventually, pattern, resident};
 
 const SIZES: [usize; 6] = [0, 1, 16 << 10, 65_537, 1 << 20, 5 << 20];
 
@@ -20,6 +20,22 @@ fn responses_of_every_size_arrive_whole() {
     for size in SIZES {
         server.get(&format!("/?size={size}")).carries(&pattern(size));
         server.get(&format!("/?size={size}&length={size}")).carries(&pattern(size));
+    }
+}
+
+#[test]
+fn a_large_response_takes_no_memory_once_it_was_sent() {
+    let server = Server::serving("sized.wsgi");
+    let size = 64 << 20;
+    for url in [format!("/?size={size}"), format!("/?size={size}&block={}", 1 << 20)] {
+        assert_eq!(server.get("/?size=1").status, 200);
+        let process = server.only_child();
+        let before = resident(process);
+        server.get(&url).carries(&pattern(size));
+        // Nobody asks for anything more.
+        eventually("its memory is given back", || {
+            (resident(process) < before + (32 << 10)).then_some(())
+        });
     }
 }
 

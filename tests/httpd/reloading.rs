@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use crate::harness::{Conf, Request, Server, at_once, write};
+use crate::harness::{Conf, Request, Server, at_once, resident, write};
 
 /// Says `text`, and whether an earlier version has left something in the module.
 fn saying(text: &str) -> String {
@@ -328,11 +328,4 @@ fn two_hundred_changes_do_not_make_the_child_grow() {
     assert!(then < settled + 16 * 1024, "each version holds one MiB: {settled} then {then} KiB");
     // Each was loaded; the last line may still be on its way.
     assert_eq!(server.log().wait_for_count(&["loading script"], 240).len(), 240);
-}
-
-/// The memory of a process that is in use, in KiB.
-fn resident(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is told");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }

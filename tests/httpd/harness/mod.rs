@@ -32,6 +32,7 @@ pub(crate) use conf::{
     Conf, by_daemon, config_test, extensions_venv, process_group, test_python, test_venv,
 };
 pub(crate) use log::ErrorLog;
+pub(crate) use process::resident;
 pub(crate) use server::{Server, fails_to_start, write};
 
 /// How long anything here waits for something that should happen. A deadline, never a measurement.

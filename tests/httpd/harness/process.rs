@@ -121,3 +121,10 @@ pub(super) fn connections_held_at(port: u16) -> usize {
     };
     table.lines().skip(1).filter(held).count()
 }
+
+/// The memory of a process that is in use, in KiB.
+pub(crate) fn resident(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is told");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
