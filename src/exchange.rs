@@ -21,7 +21,7 @@ mod application;
 pub use application::{ApplicationEnd, Link};
 
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, MutexGuard, Receiver, Sender, bounded};
-use crate::wait::receive;
+use crate::wait::{For, receive};
 use crate::{Answer, Job, LogEntry, Reply, Store};
 use slab::Slab;
 use std::fmt;
@@ -290,7 +290,7 @@ impl RequestEnd {
     /// Waits for the next reply, no longer than `timeout` where one is given.
     pub fn next(&self, timeout: Option<Duration>) -> Next {
         let receiver = &self.hold.slot.replies.receiver;
-        self.next_of(|| receive(receiver, timeout))
+        self.next_of(|| receive(For::Answer, receiver, timeout))
     }
 
     /// The next reply that is there; [`Next::Timeout`] where none is.

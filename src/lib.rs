@@ -53,7 +53,7 @@ mod queue;
 mod replica;
 mod reply;
 mod runtime;
-mod scheduling;
+pub mod scheduling;
 mod settings;
 mod spawn;
 pub mod spool;
@@ -83,7 +83,6 @@ pub use reply::{
     FilePart, Head, Level, LogEntry, Outcome, PIECE, Part, Reply, Source, Value, Verbosity,
 };
 pub use runtime::{Left, Runtime};
-pub use scheduling::shorten_slices;
 pub use settings::{HashSeed, PythonSettings, ServerNames, Settings};
 pub use spawn::spawn;
 pub use spool::{Blocks, Slice, Spool, Tail, Unsent};

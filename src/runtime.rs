@@ -4,6 +4,7 @@ use crate::exchange::{ApplicationEnd, Exchanges, Listener, RequestEnd};
 use crate::group::{Group, Shared};
 use crate::interp::ending::End;
 use crate::pool::Limits;
+use crate::scheduling;
 use crate::status::{self, State};
 use crate::{Code, Conversation, GroupName, Job, Patience, Refusal, Settings, Store};
 use std::collections::HashMap;
@@ -85,6 +86,7 @@ impl Runtime {
         patience: Patience,
         fill: impl FnOnce(&mut Job),
     ) -> Result<Conversation, Refusal> {
+        scheduling::wait_behind_others();
         self.dispatch_heard(group, patience, None, fill)
     }
 

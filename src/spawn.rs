@@ -1,6 +1,6 @@
 //! How every thread of ours is made.
 
-use crate::Settings;
+use crate::{Settings, scheduling};
 use std::io;
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
@@ -40,7 +40,11 @@ fn spawn_with_stack<T: Send + 'static>(
 ) -> io::Result<JoinHandle<T>> {
     // A thread inherits its maker's mask, so there is no moment in which it could take a signal.
     let mask = block_asynchronous_signals();
-    let started = std::thread::Builder::new().name(name).stack_size(bytes).spawn(body);
+    let set_policy = scheduling::of_new_thread();
+    let started = std::thread::Builder::new().name(name).stack_size(bytes).spawn(move || {
+        set_policy();
+        body()
+    });
     // SAFETY: `mask` is the mask this thread had; a null third argument asks for nothing back.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask, std::ptr::null_mut()) };
     started

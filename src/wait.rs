@@ -8,12 +8,31 @@
 use crate::sync::{Receiver, receive_asleep};
 use std::time::Duration;
 
-/// How often the processor is offered to others before a thread sleeps.
-const OFFERS: usize = 4;
+/// What is waited for.
+#[derive(Clone, Copy)]
+pub(crate) enum For {
+    /// The answer to what was asked: others may be before it.
+    Answer,
+    /// Something to do: where there is much, there will be more in a moment.
+    Work,
+    /// What comes from another process.
+    Socket,
+}
+
+impl For {
+    /// How often the processor is offered to others before a thread sleeps.
+    fn offers(self) -> usize {
+        match self {
+            Self::Answer => 2,
+            Self::Work => 8,
+            Self::Socket => 4,
+        }
+    }
+}
 
 /// Offers the processor to others until something is there, a few times. Whether it is there.
-pub(crate) fn offer_processor(mut is_there: impl FnMut() -> bool) -> bool {
-    (0..OFFERS).any(|_| {
+pub(crate) fn offer_processor(what: For, mut is_there: impl FnMut() -> bool) -> bool {
+    (0..what.offers()).any(|_| {
         let found = is_there();
         if !found {
             std::thread::yield_now();
@@ -24,9 +43,9 @@ pub(crate) fn offer_processor(mut is_there: impl FnMut() -> bool) -> bool {
 
 /// Waits for a message, no longer than `limit` where one is given. `None` where none has come, or nobody
 /// is left who could send one.
-pub(crate) fn receive<T>(receiver: &Receiver<T>, limit: Option<Duration>) -> Option<T> {
+pub(crate) fn receive<T>(what: For, receiver: &Receiver<T>, limit: Option<Duration>) -> Option<T> {
     let mut message = None;
-    offer_processor(|| {
+    offer_processor(what, || {
         message = receiver.try_recv().ok();
         message.is_some()
     });

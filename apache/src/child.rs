@@ -114,8 +114,7 @@ pub(crate) unsafe extern "C" fn init(pool: *mut apr_pool_t, server: *mut server_
             unsafe { std::env::set_var("PYTHON_EGG_CACHE", eggs) };
         }
         signals::init();
-        // Before there are others: httpd's threads and ours come of this one.
-        manifold::shorten_slices();
+        manifold::scheduling::prepare();
         let log_thread = log::start();
         let settings = settings(config);
         let store = Store::new(settings.response_buffer);

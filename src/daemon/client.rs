@@ -4,8 +4,9 @@
 use super::channel::{Channel, Frame, Lost};
 use super::wire::{self, FromWorker};
 use super::{Mark, Timeouts};
+use crate::scheduling;
 use crate::status::{self, Counter, Counters};
-use crate::wait::offer_processor;
+use crate::wait::{For, offer_processor};
 use crate::wsgi::now;
 use crate::{Answer, Code, Event, GroupName, Job, LogEntry, Peer, Refusal, Reply, Store};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -133,6 +134,7 @@ impl Workers {
         silence: Duration,
         fill: impl FnOnce(&mut Job),
     ) -> Result<Conversation, Refusal> {
+        scheduling::wait_behind_others();
         let began = Instant::now();
         let index = self.choose();
         let mut connection = self.take(index, began)?;
@@ -485,7 +487,7 @@ impl Conversation {
 impl Connection {
     /// The next frame. Bytes of a response that have come by now are one part, up to a bound.
     fn receive(&mut self) -> Result<FromWorker, Lost> {
-        offer_processor(|| self.channel.is_ready(Duration::ZERO));
+        offer_processor(For::Socket, || self.channel.is_ready(Duration::ZERO));
         let mut frame = read(self.channel.receive()?)?;
         let FromWorker::Reply(Reply::Response(part)) = &mut frame else { return Ok(frame) };
         // With a head it stays as it is: httpd would tell the length or not, as the threads happen to run.

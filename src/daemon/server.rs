@@ -11,7 +11,7 @@ use super::strangers::Strangers;
 use super::wire::Secret;
 use crate::conversation::queued_too_long;
 use crate::exchange::Listener;
-use crate::wait::offer_processor;
+use crate::wait::{For, offer_processor};
 use crate::{Conversation, GroupName, Job, Patience, Refusal, Runtime, Timeout};
 use rustix::event::{Timespec, epoll};
 use slab::Slab;
@@ -192,7 +192,7 @@ impl Server {
                 let room = rustix::buffer::spare_capacity(&mut events);
                 matches!(epoll::wait(&self.epoll, room, limit), Ok(1..))
             };
-            if !offer_processor(|| wait(Some(&AT_ONCE))) {
+            if !offer_processor(For::Socket, || wait(Some(&AT_ONCE))) {
                 wait(limit.as_ref());
             }
             for event in &events {

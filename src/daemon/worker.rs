@@ -68,7 +68,7 @@ pub fn serve() -> ExitCode {
     let is_open = |number| unsafe { libc::fcntl(number, libc::F_GETFD) } != -1;
     // SAFETY: the process has one thread.
     unsafe { std::env::remove_var(SERVE) };
-    scheduling::shorten_slices();
+    scheduling::prepare();
     if ![descriptor::ORDERS, descriptor::LISTENER, descriptor::LIFELINE].into_iter().all(is_open) {
         eprintln!("manifold-worker: --serve is for httpd, which hands descriptors over with it");
         return ExitCode::from(2);

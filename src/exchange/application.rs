@@ -2,7 +2,7 @@
 
 use super::{Gone, Hold, Listener, Message, lock};
 use crate::sync::AtomicBool;
-use crate::wait::receive;
+use crate::wait::{For, receive};
 use crate::{Answer, Job, LogEntry, Outcome, Part, Reply, Store};
 use crossbeam_channel::TrySendError;
 use std::sync::atomic::Ordering;
@@ -223,7 +223,8 @@ impl Link {
         let _turn = lock(&self.hold.slot.turn);
         self.send(Message::Reply(question))?;
         loop {
-            let tagged = receive(&self.hold.slot.answers.receiver, None).ok_or(Gone)?;
+            let tagged =
+                receive(For::Answer, &self.hold.slot.answers.receiver, None).ok_or(Gone)?;
             if tagged.generation == self.hold.generation {
                 return tagged.message.ok_or(Gone);
             }

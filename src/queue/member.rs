@@ -4,7 +4,7 @@
 
 use super::{GIVE_WAY, INTERRUPTS, Order, Queue, ReplicaId, State, Waiting, Watch, Watched};
 use crate::sync::{Receiver, Sender, bounded};
-use crate::wait::receive;
+use crate::wait::{For, receive};
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -106,13 +106,13 @@ impl<J> Member<J> {
     }
 
     fn wait(&self, limit: Option<Duration>) -> Order<J> {
-        if let Some(order) = receive(&self.orders, limit) {
+        if let Some(order) = receive(For::Work, &self.orders, limit) {
             return order;
         }
         if self.withdraw() {
             return Order::Leave;
         }
-        receive(&self.orders, None).expect("it keeps a sender itself")
+        receive(For::Work, &self.orders, None).expect("it keeps a sender itself")
     }
 
     /// Waits no more, unless an order has been given.

@@ -1,49 +1,47 @@
 //! What the module asks of the kernel's scheduler.
 
 use std::fs;
-use std::mem;
 
-use crate::harness::{Server, eventually};
+use crate::harness::{Server, at_once};
 
-/// The time slice of a thread, in nanoseconds: 0 where the kernel knows of none, nothing where the thread has gone.
-fn slice(thread: u32) -> Option<u64> {
-    // SAFETY: it has integers only, for which zero is a value.
-    let mut attributes: libc::sched_attr = unsafe { mem::zeroed() };
-    let size = size_of_val(&attributes);
-    // SAFETY: it writes to the structure, and not more than `size`.
-    let found =
-        unsafe { libc::syscall(libc::SYS_sched_getattr, thread, &raw mut attributes, size, 0) };
-    (found == 0).then_some(attributes.sched_runtime)
-}
-
-fn threads(process: u32) -> Vec<u32> {
+/// The threads of a process, by name and policy.
+fn threads(process: u32) -> Vec<(String, libc::c_int)> {
     let list = fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
-    list.map(|entry| entry.expect("a thread").file_name())
-        .filter_map(|name| name.to_str().and_then(|name| name.parse().ok()))
-        .collect()
+    list.filter_map(|entry| {
+        let path = entry.expect("a thread").path();
+        let number = path.file_name()?.to_str()?.parse().ok()?;
+        let name = fs::read_to_string(path.join("comm")).ok()?.trim().to_owned();
+        // SAFETY: it tells of a thread, and takes no pointer.
+        let policy = unsafe { libc::sched_getscheduler(number) };
+        Some((name, policy))
+    })
+    .collect()
 }
 
 #[test]
-fn all_threads_of_processes_that_serve_have_short_slices() {
-    let server = Server::serving("hello.wsgi");
-    assert_eq!(server.get("/").status, 200);
-    let usual = slice(server.pid()).expect("httpd runs");
-    if usual == 0 {
-        eprintln!(
-            "left out: this kernel has no slices of a thread's own (Linux 6.12 and later has)"
-        );
+fn httpds_threads_wait_behind_those_of_interpreters() {
+    if !std::thread::spawn(can_choose).join().expect("it ends") {
+        eprintln!("left out: a thread may not choose SCHED_BATCH here");
         return;
     }
-    let status = fs::read_to_string("/proc/self/status").expect("these tests need /proc");
-    let is_filtered = !status.lines().any(|line| line == "Seccomp:\t0");
-    let wanted = if is_filtered { usual } else { usual.min(1_000_000) };
-    for process in server.own_children().into_iter().chain(server.workers()) {
-        let threads = eventually("its threads", || {
-            let threads = threads(process);
-            (threads.len() > 2).then_some(threads)
-        });
-        let slices: Vec<_> = threads.into_iter().filter_map(slice).collect();
-        assert!(slices.iter().all(|slice| *slice == wanted), "{slices:?}, not {wanted}");
-    }
-    assert_eq!(slice(server.pid()), Some(usual), "httpd's parent serves nobody");
+    let server = Server::serving("hello.wsgi");
+    at_once(4, |_| assert_eq!(server.get("/").status, 200));
+    let ours = |name: &str| name.starts_with("mnf-");
+    let of_child = threads(server.only_own_child());
+    let count =
+        |policy| of_child.iter().filter(|thread| !ours(&thread.0) && thread.1 == policy).count();
+    // Those that have served, and at least the listener.
+    assert!(count(libc::SCHED_BATCH) >= 1 && count(libc::SCHED_OTHER) >= 1, "{of_child:?}");
+    let mut interpreters = threads(server.only_child());
+    interpreters.retain(|thread| ours(&thread.0));
+    assert!(interpreters.iter().any(|thread| thread.0.starts_with("mnf-0-")), "{interpreters:?}");
+    assert!(interpreters.iter().all(|thread| thread.1 == libc::SCHED_OTHER), "{interpreters:?}");
+}
+
+/// Whether a thread here may have the policy, as the calling one then has.
+fn can_choose() -> bool {
+    // SAFETY: it has integers only, for which zero is a value.
+    let parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: it changes the calling thread only, and reads the structure.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) == 0 }
 }
