@@ -143,7 +143,7 @@ struct Roster<J> {
     /// It takes no more jobs, and its threads leave.
     retired: bool,
     /// Its next thread with nothing to do is to see to the interpreter.
-    untidy: bool,
+    calls: bool,
     /// Jobs that this replica has to do itself. They come first.
     own: VecDeque<J>,
     leader: Option<Waiting<J>>,
@@ -219,7 +219,7 @@ impl<J> Queue<J> {
         let mut roster = Roster {
             admitted: false,
             retired: false,
-            untidy: false,
+            calls: false,
             own: VecDeque::new(),
             leader: None,
             idle: Vec::new(),
@@ -307,7 +307,7 @@ impl<J> Queue<J> {
     }
 
     /// Has a thread of a replica see to the interpreter, as soon as one has nothing else to do.
-    pub(crate) fn tidy(&self, id: ReplicaId, now: Instant) {
+    pub(crate) fn call(&self, id: ReplicaId, now: Instant) {
         let mut state = self.lock();
         let Some(roster) = state.replicas.get_mut(&id) else { return };
         match roster.leader.take() {
@@ -315,7 +315,7 @@ impl<J> Queue<J> {
                 roster.in_line = Some(now);
                 leader.tell(Order::Line);
             }
-            None => roster.untidy = true,
+            None => roster.calls = true,
         }
     }
 

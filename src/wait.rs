@@ -20,7 +20,9 @@ pub(crate) enum For {
 }
 
 impl For {
-    /// How often the processor is offered to others before a thread sleeps.
+    /// How often the processor is offered to others before a thread sleeps. Measured with 16 clients of two
+    /// processors: 8 for work and 2 for an answer brought 8 to 13 % more requests than 4 and 4, 16 for work
+    /// none, and none for an answer took a fifth.
     fn offers(self) -> usize {
         match self {
             Self::Answer => 2,

@@ -8,7 +8,6 @@ use super::life::{Life, Order, Reason, State, Step};
 use super::orders::{Orders, Preload};
 use super::server::Server;
 use super::{ProcessGroup, environment, identity, log, settings};
-use crate::scheduling;
 use crate::status::{self, Segment};
 use crate::wsgi::STARTUP;
 use crate::{
@@ -68,7 +67,6 @@ pub fn serve() -> ExitCode {
     let is_open = |number| unsafe { libc::fcntl(number, libc::F_GETFD) } != -1;
     // SAFETY: the process has one thread.
     unsafe { std::env::remove_var(SERVE) };
-    scheduling::prepare();
     if ![descriptor::ORDERS, descriptor::LISTENER, descriptor::LIFELINE].into_iter().all(is_open) {
         eprintln!("manifold-worker: --serve is for httpd, which hands descriptors over with it");
         return ExitCode::from(2);

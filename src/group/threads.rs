@@ -22,17 +22,17 @@ const IDLE_LIMIT: Duration = Duration::from_secs(10);
 /// How long threads and `atexit` callbacks of a replica have that is ended while the process goes on.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
-/// A replica, for its interpreter's lender.
+/// Has a thread of a replica release what came back.
 #[derive(Debug)]
-struct Tidied {
+struct Caller {
     queue: Weak<Queue<ApplicationEnd>>,
     id: ReplicaId,
 }
 
-impl Release for Tidied {
+impl Release for Caller {
     fn release_soon(&self) {
         if let Some(queue) = self.queue.upgrade() {
-            queue.tidy(self.id, Instant::now());
+            queue.call(self.id, Instant::now());
         }
     }
 }
@@ -54,7 +54,7 @@ impl Group {
             Err(reason) => return self.not_made(id, reason),
         };
         replica.residents.may_be_replaced(self.replaces_interpreters());
-        replica.residents.release_by(Tidied { queue: Arc::downgrade(&self.queue), id });
+        replica.residents.release_by(Caller { queue: Arc::downgrade(&self.queue), id });
         let inherited = heritage.as_ref().is_none_or(|it| self.inherit(&replica, &mut state, it));
         if let Some(slot) = self.pool().slot(id).filter(|_| inherited) {
             slot.replica = Some(Arc::clone(&replica));

@@ -89,13 +89,12 @@ impl<J> Member<J> {
             state.replicas.get_mut(&self.replica)?.in_line = Some(now);
             return Some(Order::Serve(job));
         }
+        let no_job = state.jobs.is_empty();
         let roster = state.replicas.get_mut(&self.replica)?;
-        if roster.in_line.is_none() && mem::take(&mut roster.untidy) {
+        if roster.in_line.is_none() && mem::take(&mut roster.calls) {
             roster.in_line = Some(now);
             return Some(Order::Line);
         }
-        let no_job = state.jobs.is_empty();
-        let roster = state.replicas.get_mut(&self.replica)?;
         let waiting = Waiting { number: self.number, orders: self.sender.clone() };
         if roster.leader.is_none() && no_job && roster.in_line.is_none() {
             roster.leader = Some(waiting);

@@ -33,7 +33,7 @@ enum Step {
     /// A thread that blocks is not expected to come back.
     Lose(usize),
     /// There is something for an interpreter's threads to see to.
-    Tidy(usize),
+    Call(usize),
     /// One more replica.
     Enroll,
     Retire(usize),
@@ -52,7 +52,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         12 => which.clone().prop_map(Step::Block),
         3 => which.clone().prop_map(Step::GiveUpWaiting),
         2 => which.clone().prop_map(Step::Lose),
-        4 => which.clone().prop_map(Step::Tidy),
+        4 => which.clone().prop_map(Step::Call),
         2 => Just(Step::Enroll),
         2 => which.prop_map(Step::Retire),
     ];
@@ -267,8 +267,8 @@ impl Play {
                     thread.lost = true;
                 }
             }
-            Step::Tidy(which) => {
-                self.queue.tidy(self.replicas[which % self.replicas.len()], self.now);
+            Step::Call(which) => {
+                self.queue.call(self.replicas[which % self.replicas.len()], self.now);
             }
             Step::Enroll => self.enroll(),
             Step::Retire(which) => {
@@ -300,8 +300,8 @@ impl Play {
             assert!(members <= THREADS + self.losses, "{members} threads");
             let leader = state.replicas.get(id).is_some_and(|roster| roster.leader.is_some());
             assert!(!leader || state.jobs.is_empty(), "jobs wait, and so does a leader");
-            let untidy = state.replicas.get(id).is_some_and(|roster| roster.untidy);
-            assert!(!leader || !untidy, "an interpreter waits to be seen to, and so does a leader");
+            let calls = state.replicas.get(id).is_some_and(|roster| roster.calls);
+            assert!(!leader || !calls, "an interpreter waits to be seen to, and so does a leader");
         }
     }
 
@@ -381,7 +381,7 @@ fn a_thread_sees_to_its_interpreter_once_as_soon_as_it_has_nothing_else_to_do() 
     let mut play = Play::new();
     let id = play.replicas[0];
     settle(&mut play);
-    play.queue.tidy(id, play.now);
+    play.queue.call(id, play.now);
     assert!(play.go(0));
     assert!(matches!(play.threads[0].place, Place::InLine(None)), "it is sent at once");
     settle(&mut play);
@@ -389,8 +389,8 @@ fn a_thread_sees_to_its_interpreter_once_as_soon_as_it_has_nothing_else_to_do() 
 
     play.submit();
     assert!(play.go(0) && play.go(0));
-    play.queue.tidy(id, play.now);
-    play.queue.tidy(id, play.now);
+    play.queue.call(id, play.now);
+    play.queue.call(id, play.now);
     assert!(play.go(0));
     assert!(matches!(play.threads[0].place, Place::Free), "it has served the job");
     assert!(play.go(0));

@@ -416,8 +416,8 @@ impl Drop for Server {
 pub(crate) fn fails_to_start(conf: &Conf) -> (TempDir, String) {
     let root = make_root();
     let file = root.path().join("conf/httpd.conf");
-    fs::write(&file, conf.render(root.path(), hold_port().number()))
-        .expect("httpd.conf is written");
+    let port = hold_port();
+    fs::write(&file, conf.render(root.path(), port.number())).expect("httpd.conf is written");
     let mut command = conf.command();
     command.current_dir(root.path()).arg("-d").arg(root.path()).arg("-f").arg(&file);
     command.args(["-D", "FOREGROUND"]).stdin(Stdio::null()).stdout(Stdio::piped());
