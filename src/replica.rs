@@ -102,38 +102,52 @@ impl Replica {
         Ok((Self { id, interpreter, residents, counters, served, maximum_requests }, state))
     }
 
-    /// Brings the interpreter to its end on its owner thread, whose state this is. `finalize` says
-    /// of the main interpreter whether CPython itself can be ended as well.
+    /// Brings the interpreter to its end on its owner thread, whose state this is. `others_gone` is
+    /// called for the main interpreter: it waits for all others to come to their end, and says whether
+    /// they are gone, so that CPython itself can be ended as well.
     pub(crate) fn end(
         self: Arc<Self>,
         mut state: ThreadState,
         name: &GroupName,
         destroy: bool,
         deadline: Instant,
-        finalize: impl FnOnce() -> bool,
+        others_gone: impl FnOnce() -> bool,
     ) -> End {
         let interpreter = Arc::clone(&self.interpreter);
-        if !destroy {
+        // A thread of a sub-interpreter that imports an extension module has a state in the main one
+        // meanwhile (switch_to_main_interpreter in Python/import.c, from 3.13 on). So those of the main
+        // one say nothing before the others have come to their end.
+        let has_others = |state: &mut ThreadState| {
             let threads = state.attach(|py| interpreter.thread_states(py));
+            threads > 1
+        };
+        if !destroy {
+            let _ = name.is_main() && others_gone();
+            let end = if has_others(&mut state) { End::Daemons } else { End::Parked };
             state.abandon();
-            return if threads == 1 { End::Parked } else { End::Daemons };
+            return end;
         }
         let functions = state.attach(|py| self.residents.exit_functions(py));
         let name_text = name.to_string();
-        let left = ending::wind_up(&name_text, &interpreter, &mut state, functions, deadline);
+        let joined = ending::wind_up(&name_text, &interpreter, &mut state, functions, deadline);
         let Ok(replica) = Arc::try_unwrap(self) else {
             tracing::debug!(group = %name, "its threads did not end in time");
             state.abandon();
             return End::Late;
         };
         state.attach(|py| replica.residents.release(py));
-        if left != End::Gone {
+        if !joined {
             state.abandon();
-            return left;
+            return End::Late;
+        }
+        let can_finalize = name.is_main() && others_gone();
+        if has_others(&mut state) {
+            state.abandon();
+            return End::Daemons;
         }
         let gone = if !name.is_main() {
             ending::end(state)
-        } else if finalize() {
+        } else if can_finalize {
             // SAFETY: this thread started CPython, no sub-interpreter is left, and no other thread
             // has a state in the main one.
             unsafe { state.finalize() }

@@ -29,8 +29,8 @@ pub(crate) struct ExitFunctions {
     pub(crate) run_exit_callbacks: Kept,
 }
 
-/// Waits, until the deadline, for the threads that they
-/// made; then calls what they registered with `atexit`. Returns what is left beside this thread.
+/// Waits, until the deadline, for the threads that applications made and did not mark as daemons; then
+/// calls what they registered with `atexit`. Returns whether those threads have ended.
 ///
 /// The waiting happens on a thread of its own: a thread that never ends would otherwise keep the
 /// `atexit` callbacks from being called at all.
@@ -40,7 +40,7 @@ pub(crate) fn wind_up(
     state: &mut ThreadState,
     functions: ExitFunctions,
     deadline: Instant,
-) -> End {
+) -> bool {
     let ExitFunctions { join_threads, run_exit_callbacks } = functions;
     // Half of the time for threads, so that callbacks have the rest however that goes.
     let now = Instant::now();
@@ -55,14 +55,8 @@ pub(crate) fn wind_up(
     });
     let joined =
         started.is_ok() && joined.recv_deadline(threads) == Err(RecvTimeoutError::Disconnected);
-    state.attach(|py| {
-        call(py, &run_exit_callbacks.release(py), []);
-        match interpreter.thread_states(py) {
-            _ if !joined => End::Late,
-            1 => End::Gone,
-            _ => End::Daemons,
-        }
-    })
+    state.attach(|py| call(py, &run_exit_callbacks.release(py), []));
+    joined
 }
 
 /// Ends a sub-interpreter in which `state` is the only one left, where this CPython can, and says

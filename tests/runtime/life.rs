@@ -169,6 +169,38 @@ fn the_thread_pools_of_applications_are_wound_up() {
     });
 }
 
+/// From 3.13 on, CPython runs the first part of an extension module in the main interpreter, by a thread
+/// state made for that.
+#[test]
+fn interpreters_that_import_extensions_while_they_end_leave_nothing() {
+    const IMPORTER: &str = "
+import atexit, importlib.machinery, importlib.util, time
+
+EXTENSIONS = ('_json', '_heapq', '_bisect', '_csv', '_queue', '_zoneinfo', '_lsprof', '_asyncio')
+found = (importlib.util.find_spec(name) for name in EXTENSIONS)
+SPEC = next(spec for spec in found
+            if isinstance(spec.loader, importlib.machinery.ExtensionFileLoader))
+
+def load_for_a_while():
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        importlib.util.module_from_spec(SPEC)
+
+def application(environ, start_response):
+    atexit.register(load_for_a_while)
+    start_response('200 OK', [])
+    return [b'registered']
+";
+    in_its_own_process(|| {
+        let (runtime, folder) = (start(), Folder::new());
+        let script = folder.script("importer.wsgi", IMPORTER);
+        for group in ["a", "b", "c", "d"] {
+            assert_eq!(get(&runtime, group, &script, "/"), "registered");
+        }
+        assert_eq!(runtime.finish(enough()), Left::Nothing);
+    });
+}
+
 #[test]
 fn daemon_threads_are_left_and_nothing_waits_for_them() {
     in_its_own_process(|| {
